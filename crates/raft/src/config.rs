@@ -1,0 +1,70 @@
+//! How a node is started.
+
+use skep_ca::SecretKey;
+use skep_proto::RaftMember;
+use std::{path::PathBuf, time::Duration};
+
+/// What drives the node's logical clock.
+#[derive(Debug, Clone, Copy)]
+pub enum Ticks {
+    /// Every so often, by the machine's monotonic clock.
+    Every(Duration),
+    /// Only when `RaftNode::tick` is called: tests decide what time it is.
+    Manual,
+}
+
+/// What to do when `state_dir` holds no log yet.
+#[derive(Debug, Clone)]
+pub enum IfNew {
+    /// Refuse: this member must exist already.
+    Refuse,
+    /// Found a cluster with this member as the only one.
+    Bootstrap(RaftMember),
+    /// Wait for the leader that has added this member; `members` are the others, for the transport.
+    Join {
+        raft_id: u64,
+        members: Vec<RaftMember>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct RaftConfig {
+    /// Holds nothing but this node's log and snapshots; created when missing.
+    pub state_dir: PathBuf,
+    /// Encrypts everything in `state_dir`.
+    pub dek: SecretKey,
+    /// Further keys that may have been used: the pending one, after a crash during its rotation.
+    pub former_deks: Vec<SecretKey>,
+    pub if_new: IfNew,
+    pub ticks: Ticks,
+    pub election_ticks: usize,
+    pub heartbeat_ticks: usize,
+    /// Entries between two snapshots.
+    pub snapshot_interval: u64,
+    /// Bytes of log between two snapshots: bounds the log on disk and in memory, however large the
+    /// entries are.
+    pub snapshot_bytes: u64,
+    /// Entries kept behind a snapshot, so that a member that lags a little needs no snapshot.
+    pub keep_entries: u64,
+    /// A larger proposal is refused.
+    pub max_proposal_bytes: usize,
+}
+
+impl RaftConfig {
+    /// SwarmKit's settings.
+    pub fn new(state_dir: impl Into<PathBuf>, dek: SecretKey, if_new: IfNew) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            dek,
+            former_deks: Vec::new(),
+            if_new,
+            ticks: Ticks::Every(Duration::from_secs(1)),
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            snapshot_interval: 10_000,
+            snapshot_bytes: 8 << 20,
+            keep_entries: 500,
+            max_proposal_bytes: 3 << 19,
+        }
+    }
+}
