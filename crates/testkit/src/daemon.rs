@@ -1,0 +1,367 @@
+//! One daemon under test.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::{Docker, Machine, Outcome, cleanup};
+
+const START_BOUND: Duration = Duration::from_secs(20);
+
+/// A running `skep daemon`; killed and swept away on drop.
+#[derive(Debug)]
+pub struct Daemon {
+    machine: Machine,
+    directory: TempDir,
+    cgroup: String,
+    program: PathBuf,
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+    child: Option<Child>,
+    docker: Docker,
+}
+
+/// What to start.
+#[derive(Debug, Default)]
+pub struct DaemonBuilder {
+    flags: Vec<String>,
+    images: Vec<String>,
+    program: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+impl DaemonBuilder {
+    /// Sets a variable in the daemon's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds a daemon flag.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Loads a tarball of `cargo xtask images` once the daemon answers.
+    #[must_use]
+    pub fn image(mut self, name: &str) -> Self {
+        self.images.push(name.to_owned());
+        self
+    }
+
+    /// Starts another program than `skep daemon` (the same flags must fit it).
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(self) -> anyhow::Result<Daemon> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Short: socket paths end at 108 bytes.
+        let directory = tempfile::Builder::new().prefix("skep-").tempdir()?;
+        std::fs::create_dir(directory.path().join("cli"))?;
+        let docker = Docker::new(
+            &docker_program(),
+            &directory.path().join("docker.sock"),
+            &directory.path().join("cli"),
+        );
+        let mut daemon = Daemon {
+            machine: Machine::new()?,
+            cgroup: format!("/skep-test-{}-{number}", std::process::id()),
+            program: self.program.map_or_else(skep_program, Ok)?,
+            flags: self.flags,
+            environment: self.environment,
+            child: None,
+            docker,
+            directory,
+        };
+        daemon.spawn()?;
+        for image in &self.images {
+            let tarball = image_tarball(image);
+            let loaded = daemon
+                .docker
+                .run(["load".as_ref(), "-i".as_ref(), tarball.as_os_str()]);
+            if loaded.code != 0 {
+                bail!("{loaded}");
+            }
+        }
+        Ok(daemon)
+    }
+}
+
+impl Daemon {
+    /// A daemon with the busybox image.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    #[must_use]
+    pub fn start() -> Self {
+        Self::builder()
+            .image("busybox")
+            .start()
+            .expect("the daemon starts")
+    }
+
+    #[must_use]
+    pub fn builder() -> DaemonBuilder {
+        DaemonBuilder::default()
+    }
+
+    /// The CLI, speaking to this daemon.
+    #[must_use]
+    pub fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// Runs a docker command line that must succeed.
+    #[track_caller]
+    pub fn ok(&self, line: &str) -> String {
+        self.docker.ok(line)
+    }
+
+    /// Runs a docker command line.
+    #[track_caller]
+    pub fn sh(&self, line: &str) -> Outcome {
+        self.docker.sh(line)
+    }
+
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    #[must_use]
+    pub fn data_root(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("docker.sock")
+    }
+
+    /// A directory of the test's own, removed with the daemon.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    /// The daemon's process id.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon is running").id()
+    }
+
+    /// What the daemon wrote to its standard error so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("daemon.log")).unwrap_or_default()
+    }
+
+    /// The command line that starts this daemon, for a second one on the same data root.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        let mut command = self.machine.command(&self.program.display().to_string());
+        if self.program.file_name().is_some_and(|name| name == "skep") {
+            command.arg("daemon");
+        }
+        command
+            .arg(format!("--host=unix://{}", path("docker.sock")))
+            .arg(format!("--data-root={}", path("data")))
+            .arg(format!("--exec-root={}", path("run")))
+            .arg(format!("--pidfile={}", path("docker.pid")))
+            .arg(format!("--cgroup-parent={}", self.cgroup))
+            .args(&self.flags)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if !self
+            .flags
+            .iter()
+            .any(|flag| flag.starts_with("--config-file"))
+        {
+            command.arg("--config-file=/dev/null");
+        }
+        command
+    }
+
+    fn spawn(&mut self) -> anyhow::Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("daemon.log"))?;
+        let child = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("can't start the daemon")?;
+        self.child = Some(child);
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self
+                .child
+                .as_mut()
+                .map(Child::try_wait)
+                .transpose()?
+                .flatten()
+            {
+                bail!("the daemon ended with {status}:\n{}", self.log());
+            }
+            if std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
+                && self.docker.sh("version").code == 0
+            {
+                return Ok(());
+            }
+            if started.elapsed() > START_BOUND {
+                bail!("the daemon does not answer:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends a signal to the daemon.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid().cast_signed()).expect("a child has a pid");
+        kill_process(pid, signal).expect("the daemon can be signalled");
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child
+            .take()
+            .expect("it was running")
+            .wait()
+            .expect("it can be waited for");
+    }
+
+    /// SIGTERM, and the exit status once it is gone.
+    ///
+    /// # Panics
+    /// When it has not ended within 20 s.
+    pub fn stop(&mut self) -> std::process::ExitStatus {
+        self.signal(Signal::TERM);
+        let mut child = self.child.take().expect("it was running");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("it can be waited for") {
+                return status;
+            }
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "no end after SIGTERM:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again on the same data root.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.spawn().expect("the daemon starts again");
+    }
+
+    /// Removes every container, stops the daemon and lists what is left of it in the kernel:
+    /// mounts, processes, cgroups, links. Empty is clean.
+    pub fn stop_and_list_leftovers(&mut self) -> Vec<String> {
+        let all = self.docker.ok("ps -aq");
+        if !all.is_empty() {
+            let mut remove = vec!["rm", "-f", "-v"];
+            remove.extend(all.lines());
+            let _ = self.docker.run(remove).ok();
+        }
+        self.stop();
+        let root = self.directory.path();
+        let mut left = Vec::new();
+        left.extend(
+            cleanup::mounts_below(root)
+                .iter()
+                .map(|m| format!("mount {}", m.display())),
+        );
+        left.extend(
+            cleanup::processes_naming(root)
+                .iter()
+                .map(|p| format!("process {p}")),
+        );
+        left.extend(
+            cleanup::processes_in_cgroup(&self.cgroup)
+                .iter()
+                .map(|p| format!("process {p}")),
+        );
+        left.extend(
+            cleanup::cgroups_below(&self.cgroup)
+                .iter()
+                .map(|c| format!("cgroup {}", c.display())),
+        );
+        let links = self.machine.links().unwrap_or_default();
+        left.extend(
+            links
+                .iter()
+                .filter(|name| name.starts_with("veth"))
+                .map(|name| format!("link {name}")),
+        );
+        left
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log:\n{}", self.log());
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        cleanup::sweep(self.directory.path(), &self.cgroup);
+    }
+}
+
+/// `SKEP_BIN`, or what `cargo build --release` made.
+fn skep_program() -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("SKEP_BIN")
+        .map_or_else(|| workspace().join("target/release/skep"), PathBuf::from);
+    if !path.exists() {
+        bail!(
+            "{} is not there: run these tests with `cargo xtask test`",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+fn docker_program() -> PathBuf {
+    std::env::var_os("SKEP_DOCKER").map_or_else(|| PathBuf::from("docker"), PathBuf::from)
+}
+
+fn image_tarball(name: &str) -> PathBuf {
+    std::env::var_os("SKEP_IMAGES")
+        .map_or_else(|| workspace().join("target/images"), PathBuf::from)
+        .join(format!("{name}.tar"))
+}
+
+fn workspace() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
+}

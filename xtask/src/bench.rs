@@ -1,0 +1,211 @@
+//! `cargo xtask bench engine`: the same commands against skep and Debian's dockerd in one run.
+//!
+//! Machines are noisy, so what counts is the ratio of medians. Each figure also shows how many
+//! samples it rests on.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use skep_testkit::Daemon;
+
+use crate::{images, install, shell};
+
+const SAMPLES: usize = 15;
+const REPLICAS: usize = 50;
+const SERVICE_ROUNDS: usize = 3;
+const SERVICE_BOUND: Duration = Duration::from_secs(180);
+
+/// Runs one suite and prints its table.
+pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    match args.first().map(String::as_str) {
+        Some("engine") => engine(),
+        Some(other) => bail!("there is no suite \"{other}\"; suites: engine"),
+        None => bail!("name a suite: engine"),
+    }
+}
+
+fn engine() -> anyhow::Result<()> {
+    install::for_tests()?;
+    install::packages(if install::on_path("iptables") { &[] } else { &["iptables"] })?;
+    let skep = shell::build_skep()?;
+    let tarballs = shell::target().join("images");
+    images::ensure(&tarballs)?;
+    let tree = install::debian_docker()?;
+    let cli = install::docker_cli()?;
+    for (name, value) in [("SKEP_BIN", &skep), ("SKEP_IMAGES", &tarballs), ("SKEP_DOCKER", &cli)] {
+        #[expect(unsafe_code, reason = "set_var is unsafe while other threads may read")]
+        // SAFETY: this program has one thread so far.
+        unsafe {
+            std::env::set_var(name, value);
+        }
+    }
+    println!("measuring skep");
+    let ours = Figures::measure(&Daemon::builder().image("busybox").start()?)?;
+    println!("measuring dockerd");
+    let theirs = Figures::measure(&peer(&tree)?)?;
+    print_table(&ours, &theirs);
+    Ok(())
+}
+
+/// Debian's dockerd, run from the tree it was unpacked to.
+fn peer(tree: &Path) -> anyhow::Result<Daemon> {
+    let config = shell::target().join("peers/daemon.json");
+    std::fs::write(&config, "{}")?;
+    let join = |parts: &[&str]| {
+        parts.iter().map(|part| tree.join(part).display().to_string()).collect::<Vec<_>>().join(":")
+    };
+    let path = format!(
+        "{}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+        join(&["usr/bin", "usr/sbin", "usr/libexec/docker"])
+    );
+    Daemon::builder()
+        .program(&tree.join("usr/sbin/dockerd"))
+        .env("PATH", &path)
+        .env("LD_LIBRARY_PATH", &join(&["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]))
+        .flag(&format!("--config-file={}", config.display()))
+        .image("busybox")
+        .start()
+        .context("Debian's dockerd")
+}
+
+/// Samples of one daemon.
+#[derive(Default)]
+struct Figures {
+    run_ms: Vec<f64>,
+    exec_ms: Vec<f64>,
+    create_ms: Vec<f64>,
+    remove_ms: Vec<f64>,
+    idle_kb: Vec<f64>,
+    container_kb: Vec<f64>,
+}
+
+impl Figures {
+    fn measure(daemon: &Daemon) -> anyhow::Result<Self> {
+        let mut figures = Self::default();
+        figures.idle_kb.push(family_pss(daemon.pid())? as f64);
+        for _ in 0..SAMPLES {
+            figures.run_ms.push(timed(|| daemon.ok("run --rm busybox true")));
+        }
+        daemon.ok("run -d --name bench busybox sleep 100000");
+        for _ in 0..SAMPLES {
+            figures.exec_ms.push(timed(|| daemon.ok("exec bench true")));
+        }
+        for shim in shims(&daemon.scratch()) {
+            figures.container_kb.push(pss(shim)? as f64);
+        }
+        daemon.ok("rm -f bench");
+        daemon.ok("swarm init --advertise-addr 10.231.0.2");
+        for round in 0..SERVICE_ROUNDS {
+            figures.service_round(daemon, round)?;
+        }
+        daemon.ok("swarm leave --force");
+        Ok(figures)
+    }
+
+    fn service_round(&mut self, daemon: &Daemon, round: usize) -> anyhow::Result<()> {
+        let name = format!("bench{round}");
+        let socket = daemon.socket();
+        let started = Instant::now();
+        daemon.ok(&format!("service create --detach --name {name} --replicas {REPLICAS} busybox sleep 100000"));
+        until(|| Ok(running_tasks(&socket, &name)? == REPLICAS))?;
+        self.create_ms.push(started.elapsed().as_secs_f64() * 1e3);
+        let started = Instant::now();
+        daemon.ok(&format!("service rm {name}"));
+        until(|| Ok(get(&socket, "/containers/json?all=1")?.as_array().is_some_and(Vec::is_empty)))?;
+        self.remove_ms.push(started.elapsed().as_secs_f64() * 1e3);
+        Ok(())
+    }
+}
+
+fn running_tasks(socket: &Path, service: &str) -> anyhow::Result<usize> {
+    let tasks = get(socket, &format!("/tasks?filters={{\"service\":[\"{service}\"]}}"))?;
+    let running = |task: &&Value| task["Status"]["State"] == "running";
+    Ok(tasks.as_array().context("tasks are a list")?.iter().filter(running).count())
+}
+
+fn until(mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while !done()? {
+        if started.elapsed() > SERVICE_BOUND {
+            bail!("not done within {SERVICE_BOUND:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// One GET over the API socket; HTTP/1.0, so the body simply ends.
+fn get(socket: &Path, path: &str) -> anyhow::Result<Value> {
+    let mut stream = UnixStream::connect(socket)?;
+    let path = path.replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+    serde_json::from_str(body).with_context(|| format!("not JSON: {body}"))
+}
+
+fn timed(run: impl FnOnce() -> String) -> f64 {
+    let started = Instant::now();
+    run();
+    started.elapsed().as_secs_f64() * 1e3
+}
+
+/// Proportional memory of a process and its children, in kB: dockerd has containerd beside it.
+fn family_pss(pid: u32) -> anyhow::Result<u64> {
+    let mut total = pss(pid)?;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let children = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|text| text.parse().ok()) {
+            total += family_pss(child).unwrap_or(0);
+        }
+    }
+    Ok(total)
+}
+
+fn pss(pid: u32) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find(|line| line.starts_with("Pss:")).context("no Pss")?;
+    Ok(line.split_whitespace().nth(1).and_then(|digits| digits.parse().ok()).unwrap_or(0))
+}
+
+/// The processes that stand between the daemon and a container.
+fn shims(root: &Path) -> Vec<u32> {
+    let needle = root.display().to_string();
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.contains("shim") && line.contains(&needle)
+        })
+        .collect()
+}
+
+fn print_table(ours: &Figures, theirs: &Figures) {
+    println!("\n{:<44} {:>12} {:>12} {:>8} {:>4}", "median", "skep", "dockerd", "ratio", "n");
+    let rows: [(&str, &[f64], &[f64], &str); 6] = [
+        ("docker run --rm busybox true", &ours.run_ms, &theirs.run_ms, "ms"),
+        ("docker exec c true", &ours.exec_ms, &theirs.exec_ms, "ms"),
+        ("service create --replicas 50 until 50/50", &ours.create_ms, &theirs.create_ms, "ms"),
+        ("service rm until no container is left", &ours.remove_ms, &theirs.remove_ms, "ms"),
+        ("daemon idle (with its children), PSS", &ours.idle_kb, &theirs.idle_kb, "kB"),
+        ("per container, beside its own processes, PSS", &ours.container_kb, &theirs.container_kb, "kB"),
+    ];
+    for (name, ours, theirs, unit) in rows {
+        let (a, b) = (median(ours), median(theirs));
+        println!("{name:<44} {a:>9.1} {unit} {b:>9.1} {unit} {:>7.1}x {:>4}", b / a, ours.len());
+    }
+}
+
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
