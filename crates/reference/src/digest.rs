@@ -35,7 +35,9 @@ impl Digest {
     }
 
     pub fn algorithm(&self) -> &str {
-        self.0.split_once(':').map_or("", |(algorithm, _)| algorithm)
+        self.0
+            .split_once(':')
+            .map_or("", |(algorithm, _)| algorithm)
     }
 
     /// The part after the colon.
@@ -67,7 +69,10 @@ impl FromStr for Digest {
         if encoded.len() != length {
             return Err(DigestError::Length);
         }
-        if !encoded.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if !encoded
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
             return Err(DigestError::Format);
         }
         Ok(Self(text.into()))
@@ -80,9 +85,14 @@ fn unknown_algorithm(algorithm: &str, encoded: &str) -> DigestError {
     let parts_ok = algorithm
         .split(['.', '+', '_', '-'])
         .all(|part| !part.is_empty() && part.bytes().all(lower));
-    let encoded_ok =
-        encoded.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'));
-    if parts_ok && encoded_ok { DigestError::Unsupported } else { DigestError::Format }
+    let encoded_ok = encoded
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'));
+    if parts_ok && encoded_ok {
+        DigestError::Unsupported
+    } else {
+        DigestError::Format
+    }
 }
 
 impl fmt::Display for Digest {

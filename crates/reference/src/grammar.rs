@@ -35,7 +35,9 @@ pub(crate) fn is_path_component(text: &str) -> bool {
 /// A host name, an IPv4 address or an IPv6 address in brackets, with an optional port.
 pub(crate) fn is_domain(text: &str) -> bool {
     if let Some(rest) = text.strip_prefix('[') {
-        let Some((address, port)) = rest.split_once(']') else { return false };
+        let Some((address, port)) = rest.split_once(']') else {
+            return false;
+        };
         let address_ok =
             !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
         return address_ok && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
@@ -51,7 +53,9 @@ fn is_host(text: &str) -> bool {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     })
 }
 
@@ -71,7 +75,9 @@ pub(crate) fn is_tag(text: &str) -> bool {
 /// The shape of a digest inside a reference. Whether its algorithm is known and its length right
 /// is decided afterwards, with its own error.
 pub(crate) fn has_digest_shape(text: &str) -> bool {
-    let Some((algorithm, hex)) = text.split_once(':') else { return false };
+    let Some((algorithm, hex)) = text.split_once(':') else {
+        return false;
+    };
     let part_ok = |part: &str| {
         part.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
             && part.bytes().all(|b| b.is_ascii_alphanumeric())
@@ -83,5 +89,8 @@ pub(crate) fn has_digest_shape(text: &str) -> bool {
 
 /// A full image id without its algorithm: 64 lower-case hex digits.
 pub(crate) fn is_identifier(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -45,17 +45,28 @@ fn familiar_forms_drop_what_is_the_default() {
 
 #[test]
 fn the_default_tag_is_added_only_to_bare_names() {
-    let with = |text: &str| Reference::parse(text).unwrap().with_default_tag().familiar();
+    let with = |text: &str| {
+        Reference::parse(text)
+            .unwrap()
+            .with_default_tag()
+            .familiar()
+    };
     assert_eq!(with("redis"), "redis:latest");
     assert_eq!(with("redis:7"), "redis:7");
-    assert_eq!(with(&format!("redis@sha256:{HEX}")), format!("redis@sha256:{HEX}"));
+    assert_eq!(
+        with(&format!("redis@sha256:{HEX}")),
+        format!("redis@sha256:{HEX}")
+    );
 }
 
 #[test]
 fn a_digest_beats_a_tag() {
     let both = Reference::parse(&format!("redis:7@sha256:{HEX}")).unwrap();
     assert_eq!(both.tag(), Some("7"));
-    assert_eq!(both.favour_digest().familiar(), format!("redis@sha256:{HEX}"));
+    assert_eq!(
+        both.favour_digest().familiar(),
+        format!("redis@sha256:{HEX}")
+    );
 }
 
 #[test]
@@ -68,8 +79,9 @@ fn errors_are_dockers() {
         error("me/Foo:1"),
         "invalid reference format: repository name (me/Foo) must be lowercase"
     );
-    for bad in ["", ":", "a:", "a@", "a//b", "-a", "a_-b", "a___b", "a:b:c", "a b", "a/", "é", "/a"]
-    {
+    for bad in [
+        "", ":", "a:", "a@", "a//b", "-a", "a_-b", "a___b", "a:b:c", "a b", "a/", "é", "/a",
+    ] {
         assert_eq!(error(bad), "invalid reference format", "{bad:?}");
     }
     assert_eq!(
@@ -80,10 +92,20 @@ fn errors_are_dockers() {
         error(&format!("docker.io/{}", "a".repeat(256))),
         "repository name must not be more than 255 characters"
     );
-    assert_eq!(error(&format!("a@sha256:{}", &HEX[..40])), "invalid checksum digest length");
-    assert_eq!(error(&format!("a@md5:{}", &HEX[..32])), "unsupported digest algorithm");
     assert_eq!(
-        Reference::parse("a").unwrap().with_tag("-x").unwrap_err().to_string(),
+        error(&format!("a@sha256:{}", &HEX[..40])),
+        "invalid checksum digest length"
+    );
+    assert_eq!(
+        error(&format!("a@md5:{}", &HEX[..32])),
+        "unsupported digest algorithm"
+    );
+    assert_eq!(
+        Reference::parse("a")
+            .unwrap()
+            .with_tag("-x")
+            .unwrap_err()
+            .to_string(),
         "invalid tag format"
     );
 }
@@ -93,8 +115,14 @@ fn a_full_id_is_an_id_and_not_a_name() {
     let id = AnyReference::Digest(format!("sha256:{HEX}").parse().unwrap());
     assert_eq!(AnyReference::parse(HEX).unwrap(), id);
     assert_eq!(AnyReference::parse(&format!("sha256:{HEX}")).unwrap(), id);
-    assert!(matches!(AnyReference::parse(&HEX[..12]).unwrap(), AnyReference::Named(_)));
-    assert!(matches!(AnyReference::parse("sha256:abc").unwrap(), AnyReference::Named(_)));
+    assert!(matches!(
+        AnyReference::parse(&HEX[..12]).unwrap(),
+        AnyReference::Named(_)
+    ));
+    assert!(matches!(
+        AnyReference::parse("sha256:abc").unwrap(),
+        AnyReference::Named(_)
+    ));
 }
 
 #[test]
@@ -105,7 +133,10 @@ fn digests_are_checked() {
         format!("sha256:{}", HEX.to_uppercase()).parse::<Digest>(),
         Err(DigestError::Format)
     );
-    assert_eq!(format!("sha256:{HEX}").parse::<Digest>().unwrap().short(), &HEX[..12]);
+    assert_eq!(
+        format!("sha256:{HEX}").parse::<Digest>().unwrap().short(),
+        &HEX[..12]
+    );
 }
 
 proptest! {

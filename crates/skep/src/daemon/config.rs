@@ -40,6 +40,10 @@ pub(crate) fn engine(settings: &Settings) -> anyhow::Result<EngineConfig> {
     config.no_new_privileges = settings.bool("no-new-privileges");
     config.cgroup_parent = settings.optional("cgroup-parent");
     config.init = settings.bool("init");
+    config.init_path = settings
+        .optional("init-path")
+        .or_else(|| settings.optional("default-init"))
+        .map(PathBuf::from);
     config.network = network(settings)?;
     config.debug = settings.bool("debug");
     config.experimental = settings.bool("experimental");
@@ -198,6 +202,7 @@ fn network(settings: &Settings) -> anyhow::Result<NetworkOptions> {
         dns_opts: settings.list("dns-opt"),
         dns_search: settings.list("dns-search"),
         host_gateway_ips: gateways,
+        host_namespace: None,
     })
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use skep_api::ApiState;
+use skep_engine::executor::TaskExecutor;
 use skep_engine::{Engine, EngineConfig};
 use skep_swarm::{Cluster, ClusterConfig};
 use tokio_util::sync::CancellationToken;
@@ -157,7 +158,8 @@ async fn start_cluster(
     let mut config = ClusterConfig::new(data_root.join("swarm"));
     config.default_advertise_addr = settings.optional("swarm-default-advertise-addr");
     config.live_restore = live_restore;
-    Ok(Cluster::start(config, engine.executor()).await?)
+    let executor = Arc::new(TaskExecutor::new(engine.clone()));
+    Ok(Cluster::start(config, executor).await?)
 }
 
 /// Reads the configuration file again and applies what can change while running.

@@ -116,7 +116,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     row("https-proxy", "https-proxy", Text, "", Unused("skep makes no outgoing HTTP requests yet"), "HTTPS proxy URL to use for outgoing traffic"),
     row("icc", "icc", Bool, "true", Works, "Enable inter-container communication for the default bridge network"),
     row("init", "init", Bool, "false", Works, "Run an init in the container to forward signals and reap processes"),
-    row("init-path", "init-path", Text, "", Unused("skep's init is built in"), "Path to the docker-init binary (unused: built in)"),
+    row("init-path", "init-path", Text, "", Works, "Path to the docker-init binary"),
     row("insecure-registry", "insecure-registries", List, "", Works, "Enable insecure registry communication"),
     row("ip", "ip", Text, "0.0.0.0", Works, "Host IP for port publishing from the default bridge network"),
     row("ip-forward", "ip-forward", Bool, "true", Works, "Enable IP forwarding in system configuration"),
@@ -163,7 +163,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     // Keys of daemon.json that have no flag.
     row("", "allow-nondistributable-artifacts", Json, "", Unused("deprecated by Docker"), ""),
     row("", "builder", Json, "", Unused("there is no builder yet"), ""),
-    row("", "default-init", Text, "", Unused("skep's init is built in"), ""),
+    row("", "default-init", Text, "", Works, ""),
     row("", "deprecated-key-path", Text, "", Unused("deprecated by Docker"), ""),
     row("", "host-gateway-ip", Text, "", Works, ""),
     row("", "min-api-version", Text, "", Works, ""),

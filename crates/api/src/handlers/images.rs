@@ -1,0 +1,312 @@
+//! Images: list, inspect, load, save, import, tag, remove.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::{Either, ready};
+use futures::stream;
+use http::StatusCode;
+use serde_json::{Value, json};
+use skep_engine::{
+    EngineError, ImageListOptions, ImageRemoveOptions, ImportOptions, ProgressMessage,
+    ProgressStream,
+};
+
+use crate::call::Call;
+use crate::error::{ApiError, ApiResult};
+use crate::reply;
+use crate::shape::{self, shaped, shaped_all};
+use crate::state::ApiState;
+use crate::version::ApiVersion;
+
+pub(crate) async fn list(call: Call<ApiState>) -> ApiResult {
+    let mut filters = call.filters()?;
+    if call.version.before(25)
+        && !filters.contains("reference")
+        && let Some(name) = call.query.some("filter")
+    {
+        filters.add("reference", &name);
+    }
+    let options = ImageListOptions {
+        all: call.query.bool("all"),
+        filters,
+        shared_size: call.version.at_least(42) && call.query.bool("shared-size"),
+        digests: call.query.bool("digests"),
+    };
+    let images = call.state.engine.list_images(options).await?;
+    let mut list = shaped_all(&images, shape::IMAGE_SUMMARY);
+    for image in &mut list {
+        adapt_summary(image, call.version);
+    }
+    Ok(reply::json(&list))
+}
+
+/// What older API versions had in the list.
+fn adapt_summary(image: &mut Value, version: ApiVersion) {
+    let Some(fields) = image.as_object_mut() else {
+        return;
+    };
+    let empty = |key: &str| {
+        fields
+            .get(key)
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty)
+    };
+    if version.before(43) && empty("RepoTags") && empty("RepoDigests") {
+        fields.insert("RepoTags".to_owned(), json!(["<none>:<none>"]));
+        fields.insert("RepoDigests".to_owned(), json!(["<none>@<none>"]));
+    }
+    if version.before(44) {
+        let size = fields.get("Size").cloned().unwrap_or_default();
+        fields.insert("VirtualSize".to_owned(), size);
+    }
+    if version.before(48) {
+        fields.shift_remove("Descriptor");
+    }
+    if version.before(51) {
+        fields.insert("Containers".to_owned(), json!(-1));
+    }
+}
+
+pub(crate) async fn inspect(call: Call<ApiState>) -> ApiResult {
+    let found = call.state.engine.inspect_image(call.param("name")).await?;
+    let mut image = shaped(&found, shape::IMAGE);
+    adapt_inspect(&mut image, call.version);
+    Ok(reply::json(&image))
+}
+
+fn adapt_inspect(image: &mut Value, version: ApiVersion) {
+    let Some(fields) = image.as_object_mut() else {
+        return;
+    };
+    if version.before(53) {
+        fields.shift_remove("Identity");
+    }
+    if version.before(52) {
+        for key in ["Parent", "Comment", "DockerVersion", "Author"] {
+            fields.entry(key).or_insert_with(|| json!(""));
+        }
+        let config = fields
+            .get_mut("Config")
+            .map(Value::take)
+            .unwrap_or_default();
+        let mut config = shape::apply(config, shape::LEGACY_IMAGE_CONFIG);
+        if version.before(50) {
+            config = shape::apply(config, shape::ANCIENT_IMAGE_CONFIG);
+        }
+        fields.insert("Config".to_owned(), config);
+    }
+    if version.before(48) {
+        fields.shift_remove("Descriptor");
+    }
+    if version.before(45) {
+        let empty = shape::apply(json!({}), shape::LEGACY_IMAGE_CONFIG);
+        fields.insert("Container".to_owned(), json!(""));
+        fields.insert(
+            "ContainerConfig".to_owned(),
+            shape::apply(empty, shape::ANCIENT_IMAGE_CONFIG),
+        );
+    }
+    if version.before(44) {
+        let size = fields.get("Size").cloned().unwrap_or_default();
+        fields.insert("VirtualSize".to_owned(), size);
+        fields
+            .entry("Created")
+            .or_insert_with(|| json!("0001-01-01T00:00:00Z"));
+    }
+}
+
+pub(crate) async fn history(call: Call<ApiState>) -> ApiResult {
+    let layers = call.state.engine.history_image(call.param("name")).await?;
+    let mut history = shaped_all(&layers, shape::IMAGE_HISTORY);
+    for layer in &mut history {
+        // Go's nil slice: most layers have no tag.
+        if layer["Tags"].as_array().is_some_and(Vec::is_empty) {
+            layer["Tags"] = Value::Null;
+        }
+    }
+    Ok(reply::json(&history))
+}
+
+pub(crate) async fn tag(call: Call<ApiState>) -> ApiResult {
+    let (repo, tag) = (call.query.get("repo"), call.query.get("tag"));
+    if repo == "sha256" {
+        return Err(ApiError::invalid(
+            "refusing to create an ambiguous tag using digest algorithm as name",
+        ));
+    }
+    call.state
+        .engine
+        .tag_image(call.param("name"), repo, tag)
+        .await?;
+    Ok(reply::empty(StatusCode::CREATED))
+}
+
+pub(crate) async fn remove(call: Call<ApiState>) -> ApiResult {
+    let name = call.param("name");
+    if name.trim().is_empty() {
+        return Err(ApiError::invalid("image name cannot be blank"));
+    }
+    let options = ImageRemoveOptions {
+        force: call.query.bool("force"),
+        no_prune: call.query.bool("noprune"),
+    };
+    Ok(reply::json(
+        &call.state.engine.remove_image(name, options).await?,
+    ))
+}
+
+pub(crate) async fn prune(call: Call<ApiState>) -> ApiResult {
+    let report = call.state.engine.prune_images(call.filters()?).await?;
+    let mut report = shaped(&report, shape::IMAGE_PRUNE);
+    if report["ImagesDeleted"]
+        .as_array()
+        .is_some_and(Vec::is_empty)
+    {
+        report["ImagesDeleted"] = Value::Null;
+    }
+    Ok(reply::json(&report))
+}
+
+pub(crate) async fn load(mut call: Call<ApiState>) -> ApiResult {
+    let quiet = call.query.bool_or("quiet", true);
+    let body = call.byte_stream();
+    // The answer begins before the archive is read: errors are part of it, never a status.
+    let progress = match call.state.engine.load_images(body, quiet).await {
+        Ok(progress) => Either::Left(progress),
+        Err(error) => Either::Right(stream::once(ready(Err(error)))),
+    };
+    Ok(reply::stream(reply::JSON, progress.map(progress_line)))
+}
+
+pub(crate) async fn save(call: Call<ApiState>) -> ApiResult {
+    let names = match call.param("name") {
+        "" => call.query.all("names"),
+        name => vec![name.to_owned()],
+    };
+    let body = call.state.engine.save_images(names).await?;
+    let mut response = Response::new(Body::from_stream(body));
+    reply::content_type(&mut response, "application/x-tar");
+    Ok(response)
+}
+
+pub(crate) async fn create(mut call: Call<ApiState>) -> ApiResult {
+    let image = call.query.get("fromImage");
+    if !image.is_empty() {
+        return Err(pull_refused(image, call.query.get("tag")));
+    }
+    let source = call.query.get("fromSrc").to_owned();
+    if source != "-" {
+        return Err(ApiError::not_implemented(
+            "skep: importing from a URL is not implemented yet: fetch the file and pass it to 'docker import -'",
+        ));
+    }
+    let message = call
+        .query
+        .some("message")
+        .unwrap_or_else(|| format!("Imported from {source}"));
+    let options = ImportOptions {
+        repo: call.query.some("repo"),
+        tag: call.query.some("tag"),
+        message,
+        changes: call.query.all("changes"),
+        platform: if call.version.at_least(32) {
+            call.query.some("platform")
+        } else {
+            None
+        },
+    };
+    let body = call.byte_stream();
+    let progress = call.state.engine.import_image(body, options).await?;
+    status_or_progress(progress).await
+}
+
+/// `docker run` of an image that is not here ends up at this: it has to say what can be done.
+fn pull_refused(image: &str, tag: &str) -> ApiError {
+    let separator = if tag.contains(':') { "@" } else { ":" };
+    let name = if tag.is_empty() {
+        image.to_owned()
+    } else {
+        format!("{image}{separator}{tag}")
+    };
+    ApiError::not_implemented(format!(
+        "skep cannot pull {name}: pulling from registries is not implemented yet; \
+         bring the image here with 'docker load' or 'docker import'"
+    ))
+}
+
+/// An error that comes before any progress is a status; later it is part of the stream.
+async fn status_or_progress(mut progress: ProgressStream) -> ApiResult {
+    let first = match progress.next().await {
+        Some(Err(error)) => return Err(error.into()),
+        first => first,
+    };
+    Ok(reply::stream(
+        reply::JSON,
+        stream::iter(first).chain(progress).map(progress_line),
+    ))
+}
+
+fn progress_line(message: Result<ProgressMessage, EngineError>) -> Bytes {
+    let value = match message {
+        Ok(message) => json!(message),
+        Err(error) => {
+            json!({ "errorDetail": { "message": error.message }, "error": error.message })
+        }
+    };
+    format!("{value}\r\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard_stubs::models as m;
+
+    use super::*;
+
+    #[test]
+    fn progress_and_errors_are_lines_as_clients_split_them() {
+        let message = ProgressMessage {
+            stream: Some("Loaded image: a:1\n".to_owned()),
+            ..ProgressMessage::default()
+        };
+        assert_eq!(
+            &progress_line(Ok(message))[..],
+            b"{\"stream\":\"Loaded image: a:1\\n\"}\r\n"
+        );
+        assert_eq!(
+            &progress_line(Err(EngineError::system("bad tar")))[..],
+            b"{\"errorDetail\":{\"message\":\"bad tar\"},\"error\":\"bad tar\"}\r\n"
+        );
+    }
+
+    #[test]
+    fn a_pull_names_the_image_and_the_way_out() {
+        let error = pull_refused("busybox", "1.36");
+        assert_eq!(error.status, StatusCode::NOT_IMPLEMENTED);
+        assert!(
+            error.message.starts_with("skep cannot pull busybox:1.36:"),
+            "{}",
+            error.message
+        );
+        assert!(
+            pull_refused("a", "sha256:ff")
+                .message
+                .contains("a@sha256:ff")
+        );
+    }
+
+    #[test]
+    fn older_clients_find_the_fields_they_know() {
+        let mut image = shaped(&m::ImageInspect::default(), shape::IMAGE);
+        let newest = image.clone();
+        assert_eq!(newest.pointer("/Config"), Some(&json!({})));
+        adapt_inspect(&mut image, ApiVersion::new(1, 41));
+        for pointer in ["/Config/Env", "/Config/Cmd", "/ContainerConfig/Volumes"] {
+            assert_eq!(image.pointer(pointer), Some(&Value::Null), "{pointer}");
+        }
+        assert_eq!(image.pointer("/Config/Hostname"), Some(&json!("")));
+        assert_eq!(image.pointer("/VirtualSize"), Some(&json!(0)));
+        assert_eq!(image.pointer("/Author"), Some(&json!("")));
+    }
+}

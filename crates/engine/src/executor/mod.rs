@@ -1,0 +1,69 @@
+//! Running a swarm's tasks: the agent's `Executor` and `Controller` on this engine.
+//!
+//! A task's container is found by its name and its task label, so that an agent that starts anew
+//! goes on with the containers it finds.
+//!
+//! Not here yet: overlay networks (tasks get the default bridge), the routing mesh, pulling
+//! images, secrets and configs. A task that needs one of them is rejected with a text that says so.
+
+mod controller;
+mod describe;
+mod request;
+mod template;
+
+use std::sync::Arc;
+
+use skep_agent::{Controller, ControllerError, Dependencies, Executor};
+use skep_model::Task;
+use skep_proto as proto;
+
+use crate::engine::Engine;
+use controller::TaskController;
+
+/// Marks what belongs to a swarm.
+pub(crate) const LABEL_PREFIX: &str = "com.docker.swarm";
+
+/// Runs tasks on an engine.
+pub struct TaskExecutor {
+    engine: Arc<Engine>,
+}
+
+impl TaskExecutor {
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+#[async_trait::async_trait]
+impl Executor for TaskExecutor {
+    async fn describe(&self) -> Result<proto::NodeDescription, ControllerError> {
+        Ok(describe::describe(&self.engine))
+    }
+
+    async fn configure(&self, _node: &proto::Node) -> Result<(), ControllerError> {
+        // Attachments matter only once there are overlay networks.
+        Ok(())
+    }
+
+    fn controller(
+        &self,
+        task: &Task,
+        _dependencies: Arc<Dependencies>,
+    ) -> Result<Arc<dyn Controller>, ControllerError> {
+        if task.container().is_none() {
+            return Err(ControllerError::fatal("only container tasks are supported"));
+        }
+        Ok(Arc::new(TaskController::new(
+            self.engine.clone(),
+            task.clone(),
+        )))
+    }
+
+    async fn set_network_bootstrap_keys(
+        &self,
+        _keys: &[proto::EncryptionKey],
+    ) -> Result<(), ControllerError> {
+        // They encrypt gossip and overlays, of which there are none.
+        Ok(())
+    }
+}

@@ -1,0 +1,286 @@
+//! Stopping, killing, restarting, pausing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::container::{Container, Phase, Record};
+use crate::engine::{Engine, to_its_end};
+use crate::error::{EngineError, Result};
+use crate::signal;
+use crate::types::StopOptions;
+
+/// dockerd's grace before SIGKILL, in seconds.
+const DEFAULT_TIMEOUT: i64 = 10;
+
+/// A container's own grace.
+pub(crate) fn own_timeout(record: &Record) -> i64 {
+    record.config.stop_timeout.unwrap_or(DEFAULT_TIMEOUT)
+}
+
+fn own_signal(record: &Record) -> i32 {
+    let text = record
+        .config
+        .stop_signal
+        .as_deref()
+        .filter(|text| !text.is_empty());
+    text.and_then(|text| signal::parse(text).ok())
+        .unwrap_or(signal::TERM)
+}
+
+impl Engine {
+    /// Stops a container: its stop signal, a while, then SIGKILL. Not modified if it is down.
+    pub async fn stop_container(self: &Arc<Self>, id: &str, options: StopOptions) -> Result<()> {
+        let container = self.containers.get(id)?;
+        if let Some(text) = options.signal.as_deref().filter(|text| !text.is_empty()) {
+            signal::parse(text)?;
+        }
+        if !container.record().state.is_running() {
+            return Err(EngineError::not_modified("container is already stopped"));
+        }
+        let engine = self.clone();
+        let name = id.to_owned();
+        to_its_end(async move {
+            engine
+                .stop_running(&container, options)
+                .await
+                .map_err(|error| error.context(format!("cannot stop container: {name}")))
+        })
+        .await
+    }
+
+    pub(crate) async fn stop_running(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        options: StopOptions,
+    ) -> Result<()> {
+        if self.cancel_restart(container).await {
+            self.container_event(container, "stop");
+            return Ok(());
+        }
+        let (stop_signal, timeout) = {
+            let record = container.record();
+            let given = options.signal.as_deref().filter(|text| !text.is_empty());
+            let stop_signal = given.map_or(Ok(own_signal(&record)), signal::parse)?;
+            (
+                stop_signal,
+                options.timeout.unwrap_or_else(|| own_timeout(&record)),
+            )
+        };
+        let mut progress = container.progress.subscribe();
+        let ends = progress.borrow_and_update().ends;
+        let Ok(shim) = container.shim() else {
+            return Ok(());
+        };
+        if !self.is_stopping() {
+            container.record().stopped_by_hand = true;
+            container.save_or_log();
+        }
+        self.container_event_with(container, "kill", &[("signal", stop_signal.to_string())]);
+        shim.kill(stop_signal).await?;
+        if container.record().state.phase == Phase::Paused {
+            // A frozen process cannot react to anything.
+            let _ = shim.resume().await;
+        }
+        let ended = progress.wait_for(|progress| progress.ends > ends || progress.removed);
+        let grace = u64::try_from(timeout).ok().map(Duration::from_secs);
+        let in_time = match grace {
+            Some(grace) => tokio::time::timeout(grace, ended).await.is_ok(),
+            None => ended.await.is_ok(),
+        };
+        if !in_time {
+            self.container_event_with(container, "kill", &[("signal", signal::KILL.to_string())]);
+            shim.kill(signal::KILL).await?;
+            let mut progress = container.progress.subscribe();
+            let ended = progress.wait_for(|progress| progress.ends > ends || progress.removed);
+            if tokio::time::timeout(Duration::from_secs(10), ended)
+                .await
+                .is_err()
+            {
+                return Err(EngineError::system(
+                    "tried to kill container, but did not receive an exit event",
+                ));
+            }
+        }
+        self.container_event(container, "stop");
+        Ok(())
+    }
+
+    /// If the container only waits to be restarted, that wait ends and it stays down.
+    async fn cancel_restart(&self, container: &Arc<Container>) -> bool {
+        if container.record().state.phase != Phase::Restarting {
+            return false;
+        }
+        if let Some(wait) = container.live().restart_wait.take() {
+            wait.cancel();
+        }
+        let _operation = container.operation.lock().await;
+        {
+            let mut record = container.record();
+            if record.state.phase != Phase::Restarting {
+                return false;
+            }
+            record.state.phase = Phase::Exited;
+            record.stopped_by_hand = true;
+        }
+        container.save_or_log();
+        container.announce(|progress| progress.exits += 1);
+        true
+    }
+
+    /// Sends a signal; with SIGKILL (the default) also waits for the end.
+    pub async fn kill_container(self: &Arc<Self>, id: &str, signal: Option<&str>) -> Result<()> {
+        let container = self.containers.get(id)?;
+        let number = match signal.filter(|text| !text.is_empty()) {
+            Some(text) => signal::parse(text)?,
+            None => signal::KILL,
+        };
+        let engine = self.clone();
+        let name = id.to_owned();
+        to_its_end(async move {
+            engine
+                .kill(&container, number)
+                .await
+                .map_err(|error| error.context(format!("cannot kill container: {name}")))
+        })
+        .await
+    }
+
+    pub(crate) async fn kill(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        number: i32,
+    ) -> Result<()> {
+        if number == signal::KILL && self.cancel_restart(container).await {
+            return Ok(());
+        }
+        if container.record().state.phase == Phase::Restarting {
+            return Err(EngineError::conflict(format!(
+                "Container {} is restarting, wait until the container is running",
+                container.id
+            )));
+        }
+        let mut progress = container.progress.subscribe();
+        let ends = progress.borrow_and_update().ends;
+        let shim = container.shim()?;
+        let paused = {
+            let mut record = container.record();
+            let custom = record
+                .config
+                .stop_signal
+                .as_ref()
+                .is_some_and(|text| !text.is_empty());
+            let stops = number == signal::KILL || !custom || own_signal(&record) == number;
+            if stops && !self.is_stopping() {
+                record.stopped_by_hand = true;
+            }
+            stops && record.state.phase == Phase::Paused
+        };
+        container.save_or_log();
+        shim.kill(number).await?;
+        if paused {
+            let _ = shim.resume().await;
+        }
+        self.container_event_with(container, "kill", &[("signal", number.to_string())]);
+        if number == signal::KILL {
+            let ended = progress.wait_for(|progress| progress.ends > ends || progress.removed);
+            if tokio::time::timeout(Duration::from_secs(10), ended)
+                .await
+                .is_err()
+            {
+                return Err(EngineError::system(
+                    "tried to kill container, but did not receive an exit event",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops it if it runs, and starts it.
+    pub async fn restart_container(self: &Arc<Self>, id: &str, options: StopOptions) -> Result<()> {
+        let container = self.containers.get(id)?;
+        if let Some(text) = options.signal.as_deref().filter(|text| !text.is_empty()) {
+            signal::parse(text)?;
+        }
+        let engine = self.clone();
+        let name = id.to_owned();
+        to_its_end(async move {
+            engine
+                .restart(&container, options)
+                .await
+                .map_err(|error| error.context(format!("Cannot restart container {name}")))
+        })
+        .await
+    }
+
+    async fn restart(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        options: StopOptions,
+    ) -> Result<()> {
+        if container.record().state.is_running() {
+            container.live().restarting_by_hand = true;
+            let stopped = self.stop_running(container, options).await;
+            if let Err(error) = stopped {
+                container.live().restarting_by_hand = false;
+                return Err(error);
+            }
+        }
+        let _operation = container.operation.lock().await;
+        container.live().restarting_by_hand = false;
+        if container.record().state.is_running() {
+            // Somebody else started it meanwhile: it has been restarted.
+            return Ok(());
+        }
+        container.record().stopped_by_hand = false;
+        container.live().restarts = Default::default();
+        self.start_locked(container).await?;
+        self.container_event(container, "restart");
+        Ok(())
+    }
+
+    /// Freezes all of a container's processes.
+    pub async fn pause_container(&self, id: &str) -> Result<()> {
+        let container = self.containers.get(id)?;
+        let _operation = container.operation.lock().await;
+        match container.record().state.phase {
+            Phase::Paused => {
+                return Err(EngineError::conflict(format!(
+                    "Container {id} is already paused"
+                )));
+            }
+            Phase::Restarting => {
+                return Err(EngineError::conflict(format!(
+                    "Container {id} is restarting, wait until the container is running"
+                )));
+            }
+            _ => {}
+        }
+        let shim = container.shim()?;
+        shim.pause().await.map_err(|error| {
+            EngineError::from(error).context(format!("cannot pause container {}", container.id))
+        })?;
+        container.record().state.phase = Phase::Paused;
+        container.save_or_log();
+        self.container_event(&container, "pause");
+        Ok(())
+    }
+
+    /// Lets them run on.
+    pub async fn unpause_container(&self, id: &str) -> Result<()> {
+        let container = self.containers.get(id)?;
+        let _operation = container.operation.lock().await;
+        if container.record().state.phase != Phase::Paused {
+            return Err(EngineError::conflict(format!(
+                "Container {id} is not paused"
+            )));
+        }
+        let shim = container.shim()?;
+        shim.resume().await.map_err(|error| {
+            EngineError::from(error).context(format!("cannot unpause container {}", container.id))
+        })?;
+        container.record().state.phase = Phase::Running;
+        container.save_or_log();
+        self.container_event(&container, "unpause");
+        Ok(())
+    }
+}

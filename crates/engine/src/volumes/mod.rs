@@ -1,0 +1,8 @@
+//! Volumes of the local driver.
+
+mod api;
+mod copy_up;
+mod store;
+
+pub(crate) use copy_up::copy_up;
+pub(crate) use store::{Volume, VolumeStore, directory_size};
