@@ -32,4 +32,3 @@ mod tests;
 
 pub use choose::Decision;
 pub use node_set::NodeSet;
-#[cfg(test)] mod tests_speed;

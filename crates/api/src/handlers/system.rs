@@ -152,7 +152,10 @@ pub(crate) async fn plugins(_: Call<ApiState>) -> ApiResult<Response> {
 
 /// For the same reason none is ever found; `docker inspect` asks for plugins last.
 pub(crate) async fn no_plugin(call: Call<ApiState>) -> ApiResult {
-    Err(ApiError::not_found(format!("plugin {:?} not found", call.param("name"))))
+    Err(ApiError::not_found(format!(
+        "plugin {:?} not found",
+        call.param("name")
+    )))
 }
 
 #[cfg(test)]

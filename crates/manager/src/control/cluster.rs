@@ -98,7 +98,12 @@ fn validate(spec: &proto::ClusterSpec) -> Result<()> {
     let too_short = |expiry: &prost_types::Duration| {
         duration_from_wire(expiry).is_none_or(|expiry| expiry < MIN_NODE_CERTIFICATE_VALIDITY)
     };
-    if spec.ca_config().node_cert_expiry.as_ref().is_some_and(too_short) {
+    if spec
+        .ca_config()
+        .node_cert_expiry
+        .as_ref()
+        .is_some_and(too_short)
+    {
         let message = "minimum certificate expiry time is: 1h0m0s";
         return Err(ControlError::invalid(message));
     }
