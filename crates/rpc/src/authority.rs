@@ -53,7 +53,11 @@ impl StoreAuthority {
         let kinds = WatchFilter::kinds([ObjectKind::Node]);
         let (mut snapshot, mut watch) = self.store.snapshot_and_watch(kinds);
         loop {
-            let waiting: Vec<_> = snapshot.nodes().filter(|n| awaits_signature(n)).cloned().collect();
+            let waiting: Vec<_> = snapshot
+                .nodes()
+                .filter(|n| awaits_signature(n))
+                .cloned()
+                .collect();
             for node in waiting {
                 self.sign_waiting(&snapshot, &node).await;
             }
@@ -92,7 +96,9 @@ impl StoreAuthority {
         }
         let pem = std::str::from_utf8(&root.ca_cert)
             .map_err(|_| Status::internal("the cluster's root certificate is not text"))?;
-        let key = std::str::from_utf8(&root.ca_key).ok().filter(|key| !key.is_empty());
+        let key = std::str::from_utf8(&root.ca_key)
+            .ok()
+            .filter(|key| !key.is_empty());
         let authority = RootCa::from_pem(pem, key)
             .map_err(|error| Status::internal(crate::connect::chain(&error)))?;
         let authority = Arc::new(authority);
@@ -142,7 +148,10 @@ impl StoreAuthority {
             let text = format!("node {id} not found when attempting to renew certificate");
             Status::not_found(text)
         };
-        let role = snapshot.get::<proto::Node>(id).ok_or_else(not_found)?.role();
+        let role = snapshot
+            .get::<proto::Node>(id)
+            .ok_or_else(not_found)?
+            .role();
         let certificate = self.sign(&snapshot, id, role, &csr)?;
         let written = self.store.update(|tx| {
             tx.modify::<proto::Node>(id, |node| {
@@ -208,7 +217,10 @@ impl StoreAuthority {
 #[async_trait::async_trait]
 impl CertificateAuthority for StoreAuthority {
     fn root_certificates(&self) -> Result<Vec<u8>, Status> {
-        Ok(the_cluster(&self.store.snapshot())?.root_ca().ca_cert.clone())
+        Ok(the_cluster(&self.store.snapshot())?
+            .root_ca()
+            .ca_cert
+            .clone())
     }
 
     fn unlock_key(&self) -> Result<proto::GetUnlockKeyResponse, Status> {
@@ -287,7 +299,10 @@ fn token_role(snapshot: &Snapshot, token: &str) -> Result<proto::NodeRole, Statu
 }
 
 fn is_same_secret(secret: &str, given: &str) -> bool {
-    let differing = secret.bytes().zip(given.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
+    let differing = secret
+        .bytes()
+        .zip(given.bytes())
+        .fold(0, |all, (a, b)| all | (a ^ b));
     !secret.is_empty() && secret.len() == given.len() && std::hint::black_box(differing) == 0
 }
 
@@ -308,7 +323,12 @@ fn validity(cluster: &proto::Cluster) -> Duration {
         .unwrap_or(defaults::NODE_CERT_EXPIRY)
 }
 
-fn issued(id: &str, role: proto::NodeRole, csr: Vec<u8>, certificate: Vec<u8>) -> proto::Certificate {
+fn issued(
+    id: &str,
+    role: proto::NodeRole,
+    csr: Vec<u8>,
+    certificate: Vec<u8>,
+) -> proto::Certificate {
     proto::Certificate {
         role: role.into(),
         csr,
@@ -350,11 +370,17 @@ fn state(state: State) -> proto::IssuanceStatus {
 }
 
 fn state_of(certificate: &proto::Certificate) -> State {
-    certificate.status.as_ref().map_or(State::Unknown, |status| status.state())
+    certificate
+        .status
+        .as_ref()
+        .map_or(State::Unknown, |status| status.state())
 }
 
 fn is_final(certificate: &proto::Certificate) -> bool {
-    matches!(state_of(certificate), State::Issued | State::Failed | State::Rotate)
+    matches!(
+        state_of(certificate),
+        State::Issued | State::Failed | State::Rotate
+    )
 }
 
 fn awaits_signature(node: &proto::Node) -> bool {

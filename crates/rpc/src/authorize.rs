@@ -57,13 +57,21 @@ fn check_client(client: &Forwarded, roles: &[&str], rules: &Rules<'_>) -> Result
     if client.units.is_empty() || client.node_id.is_empty() || client.organization.is_empty() {
         return Err(denied("missing information in forwarded request"));
     }
-    if !client.units.iter().any(|unit| roles.contains(&unit.as_str())) {
+    if !client
+        .units
+        .iter()
+        .any(|unit| roles.contains(&unit.as_str()))
+    {
         let roles = list(roles);
-        return Err(denied(format!("unauthorized forwarded role, expecting: {roles}")));
+        return Err(denied(format!(
+            "unauthorized forwarded role, expecting: {roles}"
+        )));
     }
     if client.organization != rules.organization {
         let organization = rules.organization;
-        return Err(denied(format!("organization mismatch, expecting: {organization}")));
+        return Err(denied(format!(
+            "organization mismatch, expecting: {organization}"
+        )));
     }
     check_not_removed(&client.node_id, rules)
 }
@@ -75,7 +83,9 @@ fn check<'a>(peer: &'a Peer, roles: &[&str], rules: &Rules<'_>) -> Result<&'a Su
         .ok_or_else(|| Status::permission_denied("no client certificates in request"))?;
     if !roles.contains(&subject.unit.as_str()) {
         let roles = list(roles);
-        return Err(denied(format!("remote certificate not part of OUs: {roles}")));
+        return Err(denied(format!(
+            "remote certificate not part of OUs: {roles}"
+        )));
     }
     check_not_removed(&subject.node_id, rules)?;
     if subject.organization != rules.organization {
@@ -86,7 +96,9 @@ fn check<'a>(peer: &'a Peer, roles: &[&str], rules: &Rules<'_>) -> Result<&'a Su
     }
     if subject.not_after < rules.now && !rules.accept_expired {
         let node = &subject.node_id;
-        return Err(denied(format!("the certificate of node {node} has expired")));
+        return Err(denied(format!(
+            "the certificate of node {node} has expired"
+        )));
     }
     Ok(subject)
 }

@@ -141,7 +141,9 @@ where
     let mut tried: Option<String> = None;
     let mut attempts = 0;
     loop {
-        let remote = remotes.select(tried.as_deref()).ok_or(BootstrapError::NoManagers)?;
+        let remote = remotes
+            .select(tried.as_deref())
+            .ok_or(BootstrapError::NoManagers)?;
         attempts += 1;
         let answer = call(remote.addr.clone()).await;
         remotes.observe(&remote, answer.is_ok());
@@ -250,7 +252,9 @@ pub async fn leave_raft(channel: Channel, raft_id: u64) -> Result<(), Status> {
             ..Default::default()
         }),
     };
-    within(CALL, RaftMembershipClient::new(channel).leave(request)).await.map(drop)
+    within(CALL, RaftMembershipClient::new(channel).leave(request))
+        .await
+        .map(drop)
 }
 
 async fn within<T>(

@@ -97,10 +97,12 @@ impl Connector {
     pub fn lazy(&self, addr: &str) -> Result<Channel, ConnectError> {
         let endpoint = endpoint(addr)?;
         let (trust, addr) = (self.0.clone(), addr.to_owned());
-        Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let (trust, addr) = (trust.clone(), addr.clone());
-            async move { dial(&trust, &addr).await.map(TokioIo::new) }
-        })))
+        Ok(
+            endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+                let (trust, addr) = (trust.clone(), addr.clone());
+                async move { dial(&trust, &addr).await.map(TokioIo::new) }
+            })),
+        )
     }
 
     /// A channel that is connected; it connects again after its connection broke.

@@ -83,8 +83,11 @@ impl Gate {
     ) -> Result<Option<RemoteNode>, Status> {
         let credentials = self.security.current();
         let removed = self.backends.removed.get();
-        let is_removed =
-            |node: &str| removed.as_ref().is_some_and(|removed| removed.is_removed(node));
+        let is_removed = |node: &str| {
+            removed
+                .as_ref()
+                .is_some_and(|removed| removed.is_removed(node))
+        };
         let rules = Rules {
             organization: &credentials.identity().organization,
             is_removed: &is_removed,
@@ -131,9 +134,8 @@ async fn forward(
         )));
     }
     metadata::forward(request.headers_mut(), peer);
-    let unavailable = |error: tonic::transport::Error| {
-        Status::unavailable(crate::connect::chain(&error))
-    };
+    let unavailable =
+        |error: tonic::transport::Error| Status::unavailable(crate::connect::chain(&error));
     let leader = leader.ready().await.map_err(unavailable)?;
     leader.call(request).await.map_err(unavailable)
 }

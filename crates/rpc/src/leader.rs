@@ -23,7 +23,10 @@ const LOST_QUORUM: Duration = Duration::from_secs(10);
 pub enum Leader {
     /// This manager leads.
     Here,
-    There { raft_id: u64, channel: Channel },
+    There {
+        raft_id: u64,
+        channel: Channel,
+    },
 }
 
 #[async_trait::async_trait]

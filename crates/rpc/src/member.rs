@@ -80,7 +80,9 @@ impl RaftMember {
         let addr = reachable_addr(&request.addr, caller)?;
         self.check_health(&addr).await?;
         let members = self.members();
-        let known = members.iter().find(|member| member.node_id == caller.node_id);
+        let known = members
+            .iter()
+            .find(|member| member.node_id == caller.node_id);
         let raft_id = known.map_or_else(|| unused_id(&members), |member| member.raft_id);
         let member = proto::RaftMember {
             raft_id,
@@ -218,7 +220,10 @@ mod tests {
         assert_eq!(addr("0.0.0.0:2377").unwrap(), "10.1.2.3:2377");
         assert_eq!(addr("[::]:2377").unwrap(), "10.1.2.3:2377");
         assert_eq!(addr("192.0.2.1:2377").unwrap(), "192.0.2.1:2377");
-        assert_eq!(addr("manager.example:2377").unwrap(), "manager.example:2377");
+        assert_eq!(
+            addr("manager.example:2377").unwrap(),
+            "manager.example:2377"
+        );
         assert_eq!(
             addr("nonsense").unwrap_err(),
             "invalid address nonsense in raft join request"

@@ -50,7 +50,11 @@ pub(crate) fn forward(headers: &mut HeaderMap, peer: &Peer) {
         headers.remove(name);
     }
     let (node_id, organization) = match &peer.subject {
-        Some(Subject { node_id, organization, .. }) => (node_id.as_str(), organization.as_str()),
+        Some(Subject {
+            node_id,
+            organization,
+            ..
+        }) => (node_id.as_str(), organization.as_str()),
         None => ("", ""),
     };
     let addr = peer.addr.to_string();

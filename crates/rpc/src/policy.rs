@@ -44,16 +44,61 @@ pub(crate) struct Policy {
 
 const POLICIES: &[(&str, Service, Access, bool)] = &[
     ("docker.swarmkit.v1.CA", Service::Ca, Access::Managers, true),
-    ("docker.swarmkit.v1.NodeCA", Service::NodeCa, Access::Anyone, true),
-    ("docker.swarmkit.v1.Dispatcher", Service::Dispatcher, Access::Nodes, true),
-    ("docker.swarmkit.v1.LogBroker", Service::LogBroker, Access::Nodes, true),
-    ("docker.swarmkit.v1.ResourceAllocator", Service::ResourceAllocator, Access::Nodes, true),
-    ("docker.swarmkit.v1.RaftMembership", Service::RaftMembership, Access::Managers, true),
-    ("docker.swarmkit.v1.Raft", Service::Raft, Access::Managers, false),
+    (
+        "docker.swarmkit.v1.NodeCA",
+        Service::NodeCa,
+        Access::Anyone,
+        true,
+    ),
+    (
+        "docker.swarmkit.v1.Dispatcher",
+        Service::Dispatcher,
+        Access::Nodes,
+        true,
+    ),
+    (
+        "docker.swarmkit.v1.LogBroker",
+        Service::LogBroker,
+        Access::Nodes,
+        true,
+    ),
+    (
+        "docker.swarmkit.v1.ResourceAllocator",
+        Service::ResourceAllocator,
+        Access::Nodes,
+        true,
+    ),
+    (
+        "docker.swarmkit.v1.RaftMembership",
+        Service::RaftMembership,
+        Access::Managers,
+        true,
+    ),
+    (
+        "docker.swarmkit.v1.Raft",
+        Service::Raft,
+        Access::Managers,
+        false,
+    ),
     ("skep.v1.Raft", Service::RaftStream, Access::Managers, false),
-    ("docker.swarmkit.v1.Health", Service::Health, Access::Managers, false),
-    ("docker.swarmkit.v1.Control", Service::Control, Access::Managers, false),
-    ("docker.swarmkit.v1.Logs", Service::Logs, Access::Managers, false),
+    (
+        "docker.swarmkit.v1.Health",
+        Service::Health,
+        Access::Managers,
+        false,
+    ),
+    (
+        "docker.swarmkit.v1.Control",
+        Service::Control,
+        Access::Managers,
+        false,
+    ),
+    (
+        "docker.swarmkit.v1.Logs",
+        Service::Logs,
+        Access::Managers,
+        false,
+    ),
 ];
 
 /// The policy of a method, by the path of its requests; `None` for services that are not here.

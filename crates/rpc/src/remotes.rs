@@ -60,9 +60,15 @@ impl Remotes {
     /// another is taken if there is one.
     pub fn select(&self, avoid: Option<&str>) -> Option<Remote> {
         let weights = self.weights.lock();
-        let others = weights.iter().filter(|(remote, _)| Some(remote.addr.as_str()) != avoid);
+        let others = weights
+            .iter()
+            .filter(|(remote, _)| Some(remote.addr.as_str()) != avoid);
         let candidates: Vec<_> = others.collect();
-        let candidates = if candidates.is_empty() { weights.iter().collect() } else { candidates };
+        let candidates = if candidates.is_empty() {
+            weights.iter().collect()
+        } else {
+            candidates
+        };
         let share = |weight: f64| weight.max(0.0) + BIAS;
         let total: f64 = candidates.iter().map(|(_, weight)| share(**weight)).sum();
         let mut point = rand::random::<f64>() * total;
@@ -133,7 +139,9 @@ mod tests {
             remotes.observe(&remote("a:1"), true);
             remotes.observe(&remote("b:1"), false);
         }
-        let picked = (0..200).filter(|_| remotes.select(None) == Some(remote("a:1"))).count();
+        let picked = (0..200)
+            .filter(|_| remotes.select(None) == Some(remote("a:1")))
+            .count();
         assert!(picked > 190, "{picked}");
         assert_eq!(remotes.select(Some("a:1")), Some(remote("b:1")));
     }
@@ -161,7 +169,11 @@ mod tests {
         assert!(changed.has_changed().unwrap());
         changed.mark_unchanged();
         let ids = |remotes: &Remotes| {
-            remotes.list().into_iter().map(|r| r.node_id).collect::<Vec<_>>()
+            remotes
+                .list()
+                .into_iter()
+                .map(|r| r.node_id)
+                .collect::<Vec<_>>()
         };
         assert_eq!(ids(&remotes), ["m1", "m2"]);
         remotes.replace(&[]);

@@ -92,7 +92,11 @@ impl Renewer {
                 }
             }
             // A change of role is waited for by somebody; a renewal has weeks.
-            let pause = if wants_role { &mut role_retry } else { &mut retry };
+            let pause = if wants_role {
+                &mut role_retry
+            } else {
+                &mut retry
+            };
             tokio::select! {
                 () = sleep(*pause) => {}
                 () = self.wake.notified() => {}

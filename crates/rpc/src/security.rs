@@ -157,7 +157,10 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, CaError> {
         .map_err(|error| parse("the certificate's PEM", error))
 }
 
-fn parse(what: &'static str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CaError {
+fn parse(
+    what: &'static str,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> CaError {
     CaError::Parse {
         what,
         source: error.into(),

@@ -64,7 +64,8 @@ impl Services {
             // What strangers may send stays at gRPC's 4 MiB.
             ca: CaServer::new(authority.clone()),
             node_ca: NodeCaServer::new(authority),
-            dispatcher: DispatcherServer::new(agents.clone()).max_decoding_message_size(MAX_REQUEST),
+            dispatcher: DispatcherServer::new(agents.clone())
+                .max_decoding_message_size(MAX_REQUEST),
             log_broker: LogBrokerServer::new(agents.clone()).max_decoding_message_size(MAX_REQUEST),
             logs: LogsServer::new(agents),
             resources: ResourceAllocatorServer::new(ResourceService(backends.resources.clone())),

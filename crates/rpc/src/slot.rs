@@ -44,6 +44,8 @@ impl<T: ?Sized> Default for Slot<T> {
 
 impl<T: ?Sized> std::fmt::Debug for Slot<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Slot").field(&self.0.read().is_some()).finish()
+        f.debug_tuple("Slot")
+            .field(&self.0.read().is_some())
+            .finish()
     }
 }

@@ -124,7 +124,10 @@ mod tests {
     fn pieces_that_do_not_belong_together_are_refused() {
         let mut assembly = Assembly::default();
         assembly.add(snapshot(10)).unwrap();
-        let other = raftpb::Message { index: 10, ..snapshot(10) };
+        let other = raftpb::Message {
+            index: 10,
+            ..snapshot(10)
+        };
         let error = assembly.add(other).unwrap_err();
         assert_eq!(
             error.message(),

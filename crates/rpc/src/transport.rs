@@ -74,12 +74,19 @@ impl RaftTransport {
         *self.0.raft.write() = Some(raft.clone());
         self.follow_members(&raft.members().borrow(), raft.id());
         let (transport, raft) = (self.clone(), raft.clone());
-        self.0.runtime.spawn(async move { transport.follow(raft).await });
+        self.0
+            .runtime
+            .spawn(async move { transport.follow(raft).await });
     }
 
     /// Whether the last that was heard of a member is that it answers.
     pub fn is_active(&self, raft_id: u64) -> bool {
-        self.0.reachable.borrow().get(&raft_id).copied().unwrap_or(false)
+        self.0
+            .reachable
+            .borrow()
+            .get(&raft_id)
+            .copied()
+            .unwrap_or(false)
     }
 
     pub fn reachability(&self) -> watch::Receiver<Arc<Reachability>> {
@@ -193,7 +200,11 @@ impl RaftTransport {
         self.0.reachable.send_if_modified(|known| {
             let changed = known.get(&raft_id) != Some(&reachable);
             if changed {
-                tracing::debug!(raft.id = raft_id, reachable, "a manager's reachability changed");
+                tracing::debug!(
+                    raft.id = raft_id,
+                    reachable,
+                    "a manager's reachability changed"
+                );
                 Arc::make_mut(known).insert(raft_id, reachable);
             }
             changed

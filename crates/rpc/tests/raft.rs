@@ -12,16 +12,28 @@ async fn three_managers_replicate_and_go_on_without_their_leader() {
     let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
     let mut managers = three(&swarm, directory.path()).await;
     for manager in &managers {
-        eventually("all know all", || manager.raft.members().borrow().len() == 3).await;
+        eventually("all know all", || {
+            manager.raft.members().borrow().len() == 3
+        })
+        .await;
     }
     let leader = leader_of(&managers).await;
-    managers[leader].raft.propose(b"one".to_vec()).await.unwrap();
+    managers[leader]
+        .raft
+        .propose(b"one".to_vec())
+        .await
+        .unwrap();
     for manager in &managers {
         manager.has(1).await;
     }
     let others = managers[leader].transport.reachability();
     eventually("the leader reaches the others", || {
-        others.borrow().values().filter(|reachable| **reachable).count() == 2
+        others
+            .borrow()
+            .values()
+            .filter(|reachable| **reachable)
+            .count()
+            == 2
     })
     .await;
 
@@ -32,7 +44,10 @@ async fn three_managers_replicate_and_go_on_without_their_leader() {
         manager.has(2).await;
     }
     let others = managers[next].transport.reachability();
-    eventually("the loss is noticed", || others.borrow().values().any(|reachable| !reachable)).await;
+    eventually("the loss is noticed", || {
+        others.borrow().values().any(|reachable| !reachable)
+    })
+    .await;
 
     let back = Manager::resume(&swarm, stopped).await;
     back.has(2).await;
@@ -41,17 +56,27 @@ async fn three_managers_replicate_and_go_on_without_their_leader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_missed_much_is_given_a_snapshot_in_pieces() {
-    let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let (mut swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
+    // Encrypting megabytes takes a debug build as long as an election.
+    swarm.tick = std::time::Duration::from_millis(500);
     let mut managers = three(&swarm, directory.path()).await;
     let leader = leader_of(&managers).await;
     let lagging = managers.remove((leader + 1) % 3).stop().await;
     let leader = leader_of(&managers).await;
     // More than two pieces of four megabytes.
     for i in 0..6_u8 {
-        managers[leader].raft.propose(vec![i; 2 << 20]).await.unwrap();
+        managers[leader]
+            .raft
+            .propose(vec![i; 2 << 20])
+            .await
+            .unwrap();
     }
     managers[leader].raft.compact().await.unwrap();
-    managers[leader].raft.propose(b"after".to_vec()).await.unwrap();
+    managers[leader]
+        .raft
+        .propose(b"after".to_vec())
+        .await
+        .unwrap();
 
     let back = Manager::resume(&swarm, lagging).await;
     back.has(7).await;
@@ -72,7 +97,9 @@ async fn a_removed_member_is_told_so() {
 
     let back = Manager::resume(&swarm, gone).await;
     let told = back.transport.removed().cancelled();
-    tokio::time::timeout(support::PATIENCE, told).await.expect("it is told");
+    tokio::time::timeout(support::PATIENCE, told)
+        .await
+        .expect("it is told");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +108,9 @@ async fn a_joining_manager_that_cannot_be_dialled_back_is_not_added() {
     let first = Manager::found(&swarm, "m1", directory.path().join("m1")).await;
     let connector = swarm.connector(NodeRole::Manager, "m2");
     let addr = first.addr.to_string();
-    let refused = skep_rpc::join_raft(&connector, &addr, "127.0.0.1:1").await.unwrap_err();
+    let refused = skep_rpc::join_raft(&connector, &addr, "127.0.0.1:1")
+        .await
+        .unwrap_err();
     assert!(
         refused.message().starts_with(
             "could not connect to prospective new cluster member using its advertised address: "
@@ -96,19 +125,28 @@ async fn leaving_takes_a_member_out_only_if_the_rest_is_a_quorum() {
     let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
     let managers = three(&swarm, directory.path()).await;
     let leader = leader_of(&managers).await;
-    let channel = |i: usize| {
-        let manager: &Manager = &managers[i];
-        let connector = skep_rpc::Connector::new(std::sync::Arc::clone(&manager.security));
-        async move { connector.connect(&managers[leader].addr.to_string()).await.unwrap() }
-    };
-    let leaving = (leader + 1) % 3;
-    skep_rpc::leave_raft(channel(leaving).await, managers[leaving].raft.id()).await.unwrap();
+    let leaving = &managers[(leader + 1) % 3];
+    let connector = skep_rpc::Connector::new(std::sync::Arc::clone(&leaving.security));
+    let channel = connector
+        .connect(&managers[leader].addr.to_string())
+        .await
+        .unwrap();
+    let others = managers[leader].transport.reachability();
+    eventually("the leader reaches the others", || {
+        others.borrow().values().all(|r| *r)
+    })
+    .await;
+    skep_rpc::leave_raft(channel, leaving.raft.id())
+        .await
+        .unwrap();
     assert_eq!(managers[leader].raft.members().borrow().len(), 2);
 
     let only = Manager::found(&swarm, "lone", directory.path().join("lone")).await;
     let connector = swarm.connector(NodeRole::Manager, "m9");
     let channel = connector.connect(&only.addr.to_string()).await.unwrap();
-    let refused = skep_rpc::leave_raft(channel, only.raft.id()).await.unwrap_err();
+    let refused = skep_rpc::leave_raft(channel, only.raft.id())
+        .await
+        .unwrap_err();
     assert_eq!(
         refused.message(),
         "raft: member cannot be removed, because removing it may result in loss of quorum"

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use bollard_stubs::models as m;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{Either, ready};
@@ -15,10 +16,10 @@ use skep_engine::{
 
 use crate::call::Call;
 use crate::error::{ApiError, ApiResult};
-use crate::reply;
 use crate::shape::{self, shaped, shaped_all};
 use crate::state::ApiState;
 use crate::version::ApiVersion;
+use crate::{gojson, reply};
 
 pub(crate) async fn list(call: Call<ApiState>) -> ApiResult {
     let mut filters = call.filters()?;
@@ -69,7 +70,41 @@ fn adapt_summary(image: &mut Value, version: ApiVersion) {
     }
 }
 
+/// Images are kept for this machine's platform only: any other that is asked for is refused
+/// rather than overlooked.
+fn check_platforms(call: &Call<ApiState>, key: &str) -> ApiResult<()> {
+    call.query
+        .all(key)
+        .iter()
+        .filter(|text| !text.is_empty())
+        .try_for_each(|text| check_platform(text))
+}
+
+fn check_platform(text: &str) -> ApiResult<()> {
+    let platform: m::OciPlatform = gojson::from_slice(text.as_bytes())
+        .map_err(|error| ApiError::invalid(format!("failed to parse platform: {error}")))?;
+    let (Some(os), Some(architecture)) = (platform.os, platform.architecture) else {
+        return Err(ApiError::invalid(
+            "both OS and Architecture must be provided",
+        ));
+    };
+    let ours = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    if os == "linux" && architecture == ours {
+        return Ok(());
+    }
+    Err(ApiError::not_implemented(format!(
+        "skep: images for {os}/{architecture} are not implemented yet: this machine is linux/{ours}"
+    )))
+}
+
 pub(crate) async fn inspect(call: Call<ApiState>) -> ApiResult {
+    if call.version.at_least(49) {
+        check_platforms(&call, "platform")?;
+    }
     let found = call.state.engine.inspect_image(call.param("name")).await?;
     let mut image = shaped(&found, shape::IMAGE);
     adapt_inspect(&mut image, call.version);
@@ -118,6 +153,9 @@ fn adapt_inspect(image: &mut Value, version: ApiVersion) {
 }
 
 pub(crate) async fn history(call: Call<ApiState>) -> ApiResult {
+    if call.version.at_least(48) {
+        check_platforms(&call, "platform")?;
+    }
     let layers = call.state.engine.history_image(call.param("name")).await?;
     let mut history = shaped_all(&layers, shape::IMAGE_HISTORY);
     for layer in &mut history {
@@ -148,6 +186,9 @@ pub(crate) async fn remove(call: Call<ApiState>) -> ApiResult {
     if name.trim().is_empty() {
         return Err(ApiError::invalid("image name cannot be blank"));
     }
+    if call.version.at_least(50) {
+        check_platforms(&call, "platforms")?;
+    }
     let options = ImageRemoveOptions {
         force: call.query.bool("force"),
         no_prune: call.query.bool("noprune"),
@@ -170,6 +211,9 @@ pub(crate) async fn prune(call: Call<ApiState>) -> ApiResult {
 }
 
 pub(crate) async fn load(mut call: Call<ApiState>) -> ApiResult {
+    if call.version.at_least(48) {
+        check_platforms(&call, "platform")?;
+    }
     let quiet = call.query.bool_or("quiet", true);
     let body = call.byte_stream();
     // The answer begins before the archive is read: errors are part of it, never a status.
@@ -181,6 +225,9 @@ pub(crate) async fn load(mut call: Call<ApiState>) -> ApiResult {
 }
 
 pub(crate) async fn save(call: Call<ApiState>) -> ApiResult {
+    if call.version.at_least(48) {
+        check_platforms(&call, "platform")?;
+    }
     let names = match call.param("name") {
         "" => call.query.all("names"),
         name => vec![name.to_owned()],
@@ -260,8 +307,6 @@ fn progress_line(message: Result<ProgressMessage, EngineError>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use bollard_stubs::models as m;
-
     use super::*;
 
     #[test]
@@ -293,6 +338,25 @@ mod tests {
             pull_refused("a", "sha256:ff")
                 .message
                 .contains("a@sha256:ff")
+        );
+    }
+
+    #[test]
+    fn platforms_other_than_ours_are_refused() {
+        let check = |text: &str| check_platform(text).map_err(|error| error.message);
+        assert_eq!(
+            check(r#"{"os":"linux"}"#).unwrap_err(),
+            "both OS and Architecture must be provided"
+        );
+        assert!(
+            check(r#"{"os":"windows","architecture":"amd64"}"#)
+                .unwrap_err()
+                .contains("windows/amd64")
+        );
+        assert!(
+            check("x")
+                .unwrap_err()
+                .starts_with("failed to parse platform: ")
         );
     }
 

@@ -50,12 +50,17 @@ pub(super) const GROUPS: &[Group] = &[
         &["POST /auth", "GET /images/search"],
         "",
     ),
-    group("load", "`-i`, `-q`", &["POST /images/load"], "`--platform`"),
+    group(
+        "load",
+        "`-i`, `-q`",
+        &["POST /images/load"],
+        "other platforms than this machine's",
+    ),
     group(
         "save",
         "`-o`, several images",
         &["GET /images/get"],
-        "`--platform`",
+        "other platforms than this machine's",
     ),
     group(
         "import",
@@ -273,7 +278,7 @@ pub(super) const GROUPS: &[Group] = &[
         "swarm join",
         "",
         &["POST /swarm/join"],
-        "what the swarm refuses by name",
+        "all of it: joining the swarm of other nodes",
     ),
     group(
         "swarm join-token, update, unlock, unlock-key",
@@ -342,7 +347,7 @@ pub(super) const GROUPS: &[Group] = &[
             "GET /configs/{id}",
             "DELETE /configs/{id}",
         ],
-        "drivers",
+        "drivers; tasks cannot use them yet",
     ),
     group(
         "manifest, trust",

@@ -46,7 +46,10 @@ fn a_worker_may_what_workers_may_and_no_more() {
     let worker = peer("c", "swarm-worker", "w");
     let none = HeaderMap::new();
     let node = call(&worker, &none, WORKERS).unwrap();
-    assert_eq!((node.node_id.as_str(), node.addr.as_str()), ("w", "10.0.0.9:999"));
+    assert_eq!(
+        (node.node_id.as_str(), node.addr.as_str()),
+        ("w", "10.0.0.9:999")
+    );
     assert_eq!(
         call(&worker, &none, MANAGERS).unwrap_err(),
         "Permission denied: unauthorized peer role: rpc error: code = PermissionDenied desc = \
@@ -57,7 +60,10 @@ fn a_worker_may_what_workers_may_and_no_more() {
 #[test]
 fn strangers_removed_nodes_and_other_clusters_are_refused() {
     let none = HeaderMap::new();
-    let stranger = Peer { subject: None, ..peer("", "", "") };
+    let stranger = Peer {
+        subject: None,
+        ..peer("", "", "")
+    };
     let refused = |peer: &Peer| {
         let text = call(peer, &none, WORKERS).unwrap_err();
         text.rsplit_once("desc = ").unwrap().1.to_owned()
@@ -78,20 +84,28 @@ fn a_manager_may_speak_for_its_client_and_a_worker_may_not() {
     let client = peer("c", "swarm-worker", "w");
     let headers = forwarded_for(&client);
     let node = call(&peer("c", "swarm-manager", "m"), &headers, WORKERS).unwrap();
-    assert_eq!((node.node_id.as_str(), node.forwarded_by.as_deref()), ("w", Some("m")));
+    assert_eq!(
+        (node.node_id.as_str(), node.forwarded_by.as_deref()),
+        ("w", Some("m"))
+    );
 
     let claims = forwarded_for(&peer("c", "swarm-manager", "m"));
     let error = call(&client, &claims, MANAGERS).unwrap_err();
-    assert!(error.starts_with("Permission denied: unauthorized forwarder role: "), "{error}");
+    assert!(
+        error.starts_with("Permission denied: unauthorized forwarder role: "),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_forwarded_client_is_judged_like_a_direct_one() {
     let manager = peer("c", "swarm-manager", "m");
-    let refused = |client: &Peer, roles: &[&str]| {
-        call(&manager, &forwarded_for(client), roles).unwrap_err()
+    let refused =
+        |client: &Peer, roles: &[&str]| call(&manager, &forwarded_for(client), roles).unwrap_err();
+    let stranger = Peer {
+        subject: None,
+        ..peer("", "", "")
     };
-    let stranger = Peer { subject: None, ..peer("", "", "") };
     assert_eq!(
         refused(&stranger, WORKERS),
         "Permission denied: missing information in forwarded request"
@@ -115,7 +129,10 @@ fn an_expired_certificate_is_good_for_nothing_but_a_new_one() {
     let late = OffsetDateTime::UNIX_EPOCH + time::Duration::days(2);
     let worker = peer("c", "swarm-worker", "w");
     let error = call_at(&worker, &HeaderMap::new(), WORKERS, late).unwrap_err();
-    assert!(error.ends_with("the certificate of node w has expired"), "{error}");
+    assert!(
+        error.ends_with("the certificate of node w has expired"),
+        "{error}"
+    );
     let rules = Rules {
         organization: "c",
         is_removed: &|_| false,

@@ -12,7 +12,8 @@ fn issue(root: &RootCa, role: NodeRole) -> NodeCertificate {
         node_id: "n".into(),
     };
     let validity = Duration::from_secs(3600);
-    root.issue(&identity, validity, OffsetDateTime::now_utc()).unwrap()
+    root.issue(&identity, validity, OffsetDateTime::now_utc())
+        .unwrap()
 }
 
 #[test]
@@ -24,7 +25,10 @@ fn a_renewed_certificate_replaces_the_old_one_and_is_announced() {
     security.renew(issue(&root, NodeRole::Manager)).unwrap();
 
     assert!(changes.has_changed().unwrap());
-    assert_eq!(changes.borrow_and_update().identity().role, NodeRole::Manager);
+    assert_eq!(
+        changes.borrow_and_update().identity().role,
+        NodeRole::Manager
+    );
     assert_eq!(before.identity().role, NodeRole::Worker);
     assert_eq!(security.current().tls_info(), before.tls_info());
 }

@@ -73,7 +73,9 @@ impl proto::dispatcher_server::Dispatcher for AgentService {
     ) -> Result<Response<Self::AssignmentsStream>, Status> {
         let caller = caller(&request)?;
         let dispatcher = self.dispatcher.need()?;
-        let stream = dispatcher.assignments(&caller, request.into_inner()).await?;
+        let stream = dispatcher
+            .assignments(&caller, request.into_inner())
+            .await?;
         Ok(Response::new(stream))
     }
 }
@@ -88,7 +90,9 @@ impl proto::log_broker_server::LogBroker for AgentService {
     ) -> Result<Response<Self::ListenSubscriptionsStream>, Status> {
         let caller = caller(&request)?;
         let logs = self.logs.need()?;
-        let stream = logs.listen_subscriptions(&caller, request.into_inner()).await?;
+        let stream = logs
+            .listen_subscriptions(&caller, request.into_inner())
+            .await?;
         Ok(Response::new(stream))
     }
 
@@ -117,7 +121,11 @@ impl proto::logs_server::Logs for AgentService {
         &self,
         request: Request<proto::SubscribeLogsRequest>,
     ) -> Result<Response<Self::SubscribeLogsStream>, Status> {
-        let stream = self.logs.need()?.subscribe_logs(request.into_inner()).await?;
+        let stream = self
+            .logs
+            .need()?
+            .subscribe_logs(request.into_inner())
+            .await?;
         Ok(Response::new(stream))
     }
 }
@@ -127,7 +135,8 @@ pub(super) struct ResourceService(pub(super) Slot<dyn ResourceBackend>);
 
 impl ResourceService {
     fn backend(&self) -> Result<std::sync::Arc<dyn ResourceBackend>, Status> {
-        let none = || Status::unimplemented("attaching containers to swarm networks is not supported");
+        let none =
+            || Status::unimplemented("attaching containers to swarm networks is not supported");
         self.0.get().ok_or_else(none)
     }
 }
@@ -140,7 +149,9 @@ impl proto::resource_allocator_server::ResourceAllocator for ResourceService {
     ) -> Result<Response<proto::AttachNetworkResponse>, Status> {
         let caller = caller(&request)?;
         let backend = self.backend()?;
-        let answer = backend.attach_network(&caller, request.into_inner()).await?;
+        let answer = backend
+            .attach_network(&caller, request.into_inner())
+            .await?;
         Ok(Response::new(answer))
     }
 
@@ -150,7 +161,9 @@ impl proto::resource_allocator_server::ResourceAllocator for ResourceService {
     ) -> Result<Response<proto::DetachNetworkResponse>, Status> {
         let caller = caller(&request)?;
         let backend = self.backend()?;
-        let answer = backend.detach_network(&caller, request.into_inner()).await?;
+        let answer = backend
+            .detach_network(&caller, request.into_inner())
+            .await?;
         Ok(Response::new(answer))
     }
 }

@@ -17,7 +17,9 @@ impl proto::ca_server::Ca for AuthorityService {
         _request: Request<proto::GetRootCaCertificateRequest>,
     ) -> Result<Response<proto::GetRootCaCertificateResponse>, Status> {
         let certificate = self.0.need()?.root_certificates()?;
-        Ok(Response::new(proto::GetRootCaCertificateResponse { certificate }))
+        Ok(Response::new(proto::GetRootCaCertificateResponse {
+            certificate,
+        }))
     }
 
     async fn get_unlock_key(
@@ -36,7 +38,9 @@ impl proto::node_ca_server::NodeCa for AuthorityService {
     ) -> Result<Response<proto::IssueNodeCertificateResponse>, Status> {
         let caller: Option<RemoteNode> = request.extensions().get().cloned();
         let authority = self.0.need()?;
-        let answer = authority.issue(caller.as_ref(), request.into_inner()).await?;
+        let answer = authority
+            .issue(caller.as_ref(), request.into_inner())
+            .await?;
         Ok(Response::new(answer))
     }
 

@@ -97,16 +97,20 @@ impl crate::generated::raft_server::Raft for RaftService {
     ) -> Result<Response<Self::StreamStream>, Status> {
         let service = self.clone();
         let begin = (service, request.into_inner(), 0_u64);
-        let progress = stream::try_unfold(begin, |(service, mut batches, mut received)| async move {
-            let Some(batch) = batches.message().await? else {
-                return Ok(None);
-            };
-            for message in batch.messages {
-                service.step(Some(message))?;
-                received += 1;
-            }
-            Ok(Some((RaftProgress { received }, (service, batches, received))))
-        });
+        let progress =
+            stream::try_unfold(begin, |(service, mut batches, mut received)| async move {
+                let Some(batch) = batches.message().await? else {
+                    return Ok(None);
+                };
+                for message in batch.messages {
+                    service.step(Some(message))?;
+                    received += 1;
+                }
+                Ok(Some((
+                    RaftProgress { received },
+                    (service, batches, received),
+                )))
+            });
         Ok(Response::new(progress.boxed()))
     }
 }

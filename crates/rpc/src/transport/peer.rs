@@ -165,7 +165,11 @@ impl Peer {
     fn send_snapshot(&self, message: Message, channel: Channel) {
         let (transport, id) = (self.transport.clone(), self.id);
         tokio::spawn(async move {
-            let index = message.snapshot.as_ref().and_then(|s| s.metadata.as_ref()).map(|m| m.index);
+            let index = message
+                .snapshot
+                .as_ref()
+                .and_then(|s| s.metadata.as_ref())
+                .map(|m| m.index);
             match send::snapshot(channel, message).await {
                 Ok(()) => {
                     tracing::info!(raft.id = id, index, "sent a snapshot to a manager");

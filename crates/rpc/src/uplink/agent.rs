@@ -67,7 +67,10 @@ impl DispatcherClient for Uplink {
     ) -> Result<proto::UpdateTaskStatusResponse, Status> {
         match self.route()? {
             Route::Local(local) => {
-                local.dispatcher.update_task_status(&local.caller, request).await
+                local
+                    .dispatcher
+                    .update_task_status(&local.caller, request)
+                    .await
             }
             Route::Remote { channel, .. } => {
                 let answer = dispatcher(channel).update_task_status(request).await?;
@@ -97,7 +100,12 @@ impl LogBrokerClient for Uplink {
         request: proto::ListenSubscriptionsRequest,
     ) -> Result<ResponseStream<proto::SubscriptionMessage>, Status> {
         match self.route()? {
-            Route::Local(local) => local.logs.listen_subscriptions(&local.caller, request).await,
+            Route::Local(local) => {
+                local
+                    .logs
+                    .listen_subscriptions(&local.caller, request)
+                    .await
+            }
             Route::Remote { channel, .. } => {
                 let stream = log_broker(channel).listen_subscriptions(request).await?;
                 Ok(stream.into_inner().boxed())
@@ -146,12 +154,18 @@ fn learn(
             match message {
                 Ok(_) if std::mem::take(&mut is_first) => {
                     // From the address it was reached at to the manager that it is.
-                    let known = remotes.list().into_iter().find(|known| known.addr == remote.addr);
+                    let known = remotes
+                        .list()
+                        .into_iter()
+                        .find(|known| known.addr == remote.addr);
                     remotes.observe(known.as_ref().unwrap_or(remote), true);
                 }
                 Ok(_) => {}
                 Err(_) => {
-                    let known = remotes.list().into_iter().find(|known| known.addr == remote.addr);
+                    let known = remotes
+                        .list()
+                        .into_iter()
+                        .find(|known| known.addr == remote.addr);
                     remotes.observe(known.as_ref().unwrap_or(remote), false);
                 }
             }

@@ -22,7 +22,8 @@ impl Uplink {
             Err(error) if self.local.get().is_none() => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, "the manager here does not renew the certificate");
-                self.renew_by(self.choose_remote(None).await, &request).await?
+                self.renew_by(self.choose_remote(None).await, &request)
+                    .await?
             }
         };
         bootstrap::accept(root, &key, certificate)
@@ -35,7 +36,10 @@ impl Uplink {
     ) -> Result<Vec<u8>, BootstrapError> {
         match route? {
             Route::Local(local) => {
-                let issued = local.authority.issue(Some(&local.caller), request.clone()).await?;
+                let issued = local
+                    .authority
+                    .issue(Some(&local.caller), request.clone())
+                    .await?;
                 let wait = proto::NodeCertificateStatusRequest {
                     node_id: issued.node_id,
                 };

@@ -18,26 +18,29 @@ use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
 /// Much longer than anything here takes; only a test that fails waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Swarm {
-    pub root: RootCa,
-    pub id: String,
+pub(crate) struct Swarm {
+    pub(crate) root: RootCa,
+    pub(crate) id: String,
+    /// A leader is missed after ten to twenty of them.
+    pub(crate) tick: Duration,
 }
 
 impl Swarm {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
+            tick: Duration::from_millis(50),
             root: RootCa::generate(OffsetDateTime::now_utc()).unwrap(),
             id: "cluster".into(),
         }
     }
 
-    pub fn certificate(&self, role: NodeRole, node_id: &str) -> NodeCertificate {
+    pub(crate) fn certificate(&self, role: NodeRole, node_id: &str) -> NodeCertificate {
         self.certificate_at(role, node_id, OffsetDateTime::now_utc())
     }
 
-    pub fn certificate_at(
+    pub(crate) fn certificate_at(
         &self,
         role: NodeRole,
         node_id: &str,
@@ -48,25 +51,27 @@ impl Swarm {
             role,
             node_id: node_id.into(),
         };
-        self.root.issue(&identity, Duration::from_secs(7200), now).unwrap()
+        self.root
+            .issue(&identity, Duration::from_secs(7200), now)
+            .unwrap()
     }
 
-    pub fn security(&self, role: NodeRole, node_id: &str) -> Arc<NodeSecurity> {
+    pub(crate) fn security(&self, role: NodeRole, node_id: &str) -> Arc<NodeSecurity> {
         let certificate = self.certificate(role, node_id);
         Arc::new(NodeSecurity::new(&self.root, certificate).unwrap())
     }
 
-    pub fn connector(&self, role: NodeRole, node_id: &str) -> Connector {
+    pub(crate) fn connector(&self, role: NodeRole, node_id: &str) -> Connector {
         Connector::new(self.security(role, node_id))
     }
 }
 
 /// What was applied, in order.
 #[derive(Default)]
-pub struct Log(Mutex<Vec<Vec<u8>>>);
+pub(crate) struct Log(Mutex<Vec<Vec<u8>>>);
 
 impl Log {
-    pub fn entries(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn entries(&self) -> Vec<Vec<u8>> {
         self.0.lock().clone()
     }
 }
@@ -98,21 +103,21 @@ impl StateMachine for Log {
     }
 }
 
-pub struct Manager {
-    pub node_id: String,
-    pub addr: SocketAddr,
-    pub raft: RaftNode,
-    pub log: Arc<Log>,
-    pub server: RpcServer,
-    pub backends: Backends,
-    pub transport: RaftTransport,
-    pub security: Arc<NodeSecurity>,
-    pub directory: PathBuf,
+pub(crate) struct Manager {
+    pub(crate) node_id: String,
+    pub(crate) addr: SocketAddr,
+    pub(crate) raft: RaftNode,
+    pub(crate) log: Arc<Log>,
+    pub(crate) server: RpcServer,
+    pub(crate) backends: Backends,
+    pub(crate) transport: RaftTransport,
+    pub(crate) security: Arc<NodeSecurity>,
+    pub(crate) directory: PathBuf,
     dek: SecretKey,
 }
 
 /// What is left of a manager that was stopped.
-pub struct Stopped {
+pub(crate) struct Stopped {
     node_id: String,
     addr: SocketAddr,
     directory: PathBuf,
@@ -120,7 +125,7 @@ pub struct Stopped {
 }
 
 impl Manager {
-    pub async fn found(swarm: &Swarm, node_id: &str, directory: PathBuf) -> Self {
+    pub(crate) async fn found(swarm: &Swarm, node_id: &str, directory: PathBuf) -> Self {
         let (listener, addr) = listen(None).await;
         let founder = Member {
             raft_id: 1,
@@ -129,32 +134,44 @@ impl Manager {
             status: None,
         };
         let port = open(swarm, node_id, listener);
-        let manager = port.member(directory, SecretKey::generate(), IfNew::Bootstrap(founder));
+        let manager = port.member(
+            swarm.tick,
+            directory,
+            SecretKey::generate(),
+            IfNew::Bootstrap(founder),
+        );
         manager.leads().await;
         manager
     }
 
     /// Joins as a manager does: opens its port, is dialled back, becomes a member.
-    pub async fn join(swarm: &Swarm, node_id: &str, directory: PathBuf, to: SocketAddr) -> Self {
+    pub(crate) async fn join(
+        swarm: &Swarm,
+        node_id: &str,
+        directory: PathBuf,
+        to: SocketAddr,
+    ) -> Self {
         let (listener, addr) = listen(None).await;
         let port = open(swarm, node_id, listener);
         let connector = Connector::new(Arc::clone(&port.security));
         let advertise = format!("0.0.0.0:{}", addr.port());
-        let joined = skep_rpc::join_raft(&connector, &to.to_string(), &advertise).await.unwrap();
+        let joined = skep_rpc::join_raft(&connector, &to.to_string(), &advertise)
+            .await
+            .unwrap();
         let if_new = IfNew::Join {
             raft_id: joined.raft_id,
             members: joined.members,
         };
-        port.member(directory, SecretKey::generate(), if_new)
+        port.member(swarm.tick, directory, SecretKey::generate(), if_new)
     }
 
-    pub async fn resume(swarm: &Swarm, stopped: Stopped) -> Self {
+    pub(crate) async fn resume(swarm: &Swarm, stopped: Stopped) -> Self {
         let (listener, _) = listen(Some(stopped.addr)).await;
         let port = open(swarm, &stopped.node_id, listener);
-        port.member(stopped.directory, stopped.dek, IfNew::Refuse)
+        port.member(swarm.tick, stopped.directory, stopped.dek, IfNew::Refuse)
     }
 
-    pub async fn stop(self) -> Stopped {
+    pub(crate) async fn stop(self) -> Stopped {
         self.raft.stop().await;
         self.transport.stop();
         self.backends.clear();
@@ -167,14 +184,17 @@ impl Manager {
         }
     }
 
-    pub async fn leads(&self) {
+    pub(crate) async fn leads(&self) {
         let mut leadership = self.raft.leadership();
         let leads = leadership.wait_for(|l| l.is_leader());
-        tokio::time::timeout(PATIENCE, leads).await.expect("it leads").unwrap();
+        tokio::time::timeout(PATIENCE, leads)
+            .await
+            .expect("it leads")
+            .unwrap();
     }
 
     /// Waits until so many entries are applied.
-    pub async fn has(&self, entries: usize) {
+    pub(crate) async fn has(&self, entries: usize) {
         eventually("entries arrive", || self.log.entries().len() >= entries).await;
     }
 }
@@ -207,11 +227,11 @@ fn open(swarm: &Swarm, node_id: &str, listener: TcpListener) -> Port {
 }
 
 impl Port {
-    fn member(self, directory: PathBuf, dek: SecretKey, if_new: IfNew) -> Manager {
+    fn member(self, tick: Duration, directory: PathBuf, dek: SecretKey, if_new: IfNew) -> Manager {
         let connector = Connector::new(Arc::clone(&self.security));
         let transport = RaftTransport::new(connector.clone());
         let mut config = RaftConfig::new(&directory, dek.clone(), if_new);
-        config.ticks = Ticks::Every(Duration::from_millis(50));
+        config.ticks = Ticks::Every(tick);
         config.keep_entries = 2;
         config.max_proposal_bytes = 8 << 20;
         let log = Arc::new(Log::default());
@@ -238,7 +258,7 @@ impl Port {
 }
 
 /// Waits for something that will become true by itself.
-pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so() {
         assert!(tokio::time::Instant::now() < deadline, "waited for: {what}");
@@ -247,17 +267,19 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// The manager among these that leads, waiting for an election.
-pub async fn leader_of(managers: &[Manager]) -> usize {
+pub(crate) async fn leader_of(managers: &[Manager]) -> usize {
     let mut found = None;
     eventually("a leader", || {
-        found = managers.iter().position(|m| m.raft.leadership().borrow().is_leader());
+        found = managers
+            .iter()
+            .position(|m| m.raft.leadership().borrow().is_leader());
         found.is_some()
     })
     .await;
     found.unwrap()
 }
 
-pub async fn three(swarm: &Swarm, directory: &std::path::Path) -> Vec<Manager> {
+pub(crate) async fn three(swarm: &Swarm, directory: &std::path::Path) -> Vec<Manager> {
     let first = Manager::found(swarm, "m1", directory.join("m1")).await;
     let second = Manager::join(swarm, "m2", directory.join("m2"), first.addr).await;
     let third = Manager::join(swarm, "m3", directory.join("m3"), first.addr).await;
