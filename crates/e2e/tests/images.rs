@@ -52,9 +52,9 @@ fn save_and_load_bring_an_image_back() {
 #[test]
 fn import_makes_an_image_of_a_tree() {
     let daemon = Daemon::start();
-    daemon.ok("run --name c busybox touch /mark");
+    daemon.ok("run --name cc busybox touch /mark");
     let file = daemon.scratch().join("tree.tar").display().to_string();
-    daemon.ok(&format!("export -o {file} c"));
+    daemon.ok(&format!("export -o {file} cc"));
     let id = daemon
         .docker()
         .run([
@@ -72,13 +72,13 @@ fn import_makes_an_image_of_a_tree() {
 #[test]
 fn an_image_in_use_is_kept() {
     let daemon = Daemon::start();
-    daemon.ok("run -d --name c busybox sleep 1000");
+    daemon.ok("run -d --name cc busybox sleep 1000");
     let error = daemon.sh("rmi busybox").fails_with(1);
     assert!(
         error.contains("conflict: unable to remove repository reference \"busybox\""),
         "{error}"
     );
-    daemon.ok("rm -f c");
+    daemon.ok("rm -f cc");
     daemon.ok("rmi busybox");
 }
 
@@ -86,9 +86,9 @@ fn an_image_in_use_is_kept() {
 fn prune_removes_what_no_name_holds() {
     let daemon = Daemon::start();
     daemon.ok("tag busybox keep");
-    daemon.ok("run --name c busybox touch /x");
+    daemon.ok("run --name cc busybox touch /x");
     let file = daemon.scratch().join("tree.tar").display().to_string();
-    daemon.ok(&format!("export -o {file} c"));
+    daemon.ok(&format!("export -o {file} cc"));
     let id = daemon.ok(&format!("import {file}"));
     let pruned = daemon.ok("image prune -f");
     assert!(pruned.contains(&id), "{pruned}");

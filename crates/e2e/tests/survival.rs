@@ -20,25 +20,25 @@ fn containers_outlive_a_killed_daemon() {
             "run",
             "-d",
             "--name",
-            "c",
+            "cc",
             "busybox",
             "sh",
             "-c",
             "i=0; while true; do i=$((i+1)); echo $i; usleep 2000; done",
         ])
         .ok();
-    let before = state(&daemon, "c");
+    let before = state(&daemon, "cc");
     daemon.kill();
     daemon.start_again();
-    let after = state(&daemon, "c");
+    let after = state(&daemon, "cc");
     assert_eq!(after["Running"], true);
     assert_eq!(
         (&after["Pid"], &after["StartedAt"]),
         (&before["Pid"], &before["StartedAt"])
     );
-    assert_eq!(daemon.ok("exec c echo reachable"), "reachable");
-    daemon.ok("stop -t 0 c");
-    let log = daemon.sh("logs c").stdout;
+    assert_eq!(daemon.ok("exec cc echo reachable"), "reachable");
+    daemon.ok("stop -t 0 cc");
+    let log = daemon.sh("logs cc").stdout;
     let numbers: Vec<u64> = log.lines().map(|line| line.parse().unwrap()).collect();
     assert!(numbers.len() > 10, "{log}");
     assert!(
@@ -66,7 +66,7 @@ fn exits_while_the_daemon_was_away_are_recorded() {
             "run",
             "-d",
             "--name",
-            "c",
+            "cc",
             "-v",
             &bind,
             "busybox",
@@ -75,7 +75,7 @@ fn exits_while_the_daemon_was_away_are_recorded() {
             "read x < /fifo; exit 42",
         ])
         .ok();
-    let pid = state(&daemon, "c")["Pid"].as_i64().unwrap();
+    let pid = state(&daemon, "cc")["Pid"].as_i64().unwrap();
     daemon.kill();
     std::fs::write(&fifo, "go\n").unwrap();
     eventually("the container ended", || {
@@ -86,7 +86,7 @@ fn exits_while_the_daemon_was_away_are_recorded() {
         }
     });
     daemon.start_again();
-    let after = state(&daemon, "c");
+    let after = state(&daemon, "cc");
     assert_eq!(
         (&after["Status"], &after["ExitCode"]),
         (&"exited".into(), &42.into())
@@ -155,7 +155,7 @@ fn sigterm_stops_containers_unless_live_restore_is_on() {
             "run",
             "-d",
             "--name",
-            "c",
+            "cc",
             "busybox",
             "sh",
             "-c",
@@ -164,7 +164,7 @@ fn sigterm_stops_containers_unless_live_restore_is_on() {
         .ok();
     assert!(daemon.stop().success());
     daemon.start_again();
-    assert_eq!(state(&daemon, "c")["Status"], "exited");
+    assert_eq!(state(&daemon, "cc")["Status"], "exited");
     drop(daemon);
 
     let mut daemon = Daemon::builder()
@@ -172,9 +172,9 @@ fn sigterm_stops_containers_unless_live_restore_is_on() {
         .image("busybox")
         .start()
         .unwrap();
-    daemon.ok("run -d --name c busybox sleep 1000");
-    let pid = state(&daemon, "c")["Pid"].clone();
+    daemon.ok("run -d --name cc busybox sleep 1000");
+    let pid = state(&daemon, "cc")["Pid"].clone();
     assert!(daemon.stop().success());
     daemon.start_again();
-    assert_eq!(state(&daemon, "c")["Pid"], pid);
+    assert_eq!(state(&daemon, "cc")["Pid"], pid);
 }

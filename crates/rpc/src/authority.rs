@@ -373,7 +373,7 @@ fn state_of(certificate: &proto::Certificate) -> State {
     certificate
         .status
         .as_ref()
-        .map_or(State::Unknown, |status| status.state())
+        .map_or(State::Unknown, proto::IssuanceStatus::state)
 }
 
 fn is_final(certificate: &proto::Certificate) -> bool {

@@ -64,7 +64,7 @@ impl Gate {
                 None => route.wait().await?,
             };
             if let Leader::There { channel, .. } = leader {
-                self.check_time(peer, policy)?;
+                check_time(peer, policy)?;
                 return forward(channel, peer, request).await;
             }
         }
@@ -103,22 +103,22 @@ impl Gate {
             access => authorize::authorize(peer, headers, access.roles(), &rules).map(Some),
         }
     }
+}
 
-    /// The leader sees no certificate of a forwarded call, so its time is checked here.
-    fn check_time(&self, peer: &Peer, policy: Policy) -> Result<(), Status> {
-        match &peer.subject {
-            Some(subject)
-                if policy.service != Service::NodeCa
-                    && policy.access != Access::Anyone
-                    && subject.not_after < OffsetDateTime::now_utc() =>
-            {
-                let node = &subject.node_id;
-                Err(Status::permission_denied(format!(
-                    "Permission denied: the certificate of node {node} has expired"
-                )))
-            }
-            _ => Ok(()),
+/// The leader sees no certificate of a forwarded call, so its time is checked here.
+fn check_time(peer: &Peer, policy: Policy) -> Result<(), Status> {
+    match &peer.subject {
+        Some(subject)
+            if policy.service != Service::NodeCa
+                && policy.access != Access::Anyone
+                && subject.not_after < OffsetDateTime::now_utc() =>
+        {
+            let node = &subject.node_id;
+            Err(Status::permission_denied(format!(
+                "Permission denied: the certificate of node {node} has expired"
+            )))
         }
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,7 @@
 //!  Uplink (the agent's clients, renewal) ──► manager here | leader | one of the remotes
 //!  RaftTransport ──► other managers: a stream of skep's own, or SwarmKit's calls
 //!  bootstrap: root by the token's digest ──► certificate by the token ──► join_raft
+//!  On the leader: StoreAuthority (certificates), RoleKeeper (members follow the nodes' roles)
 //! ```
 //!
 //! Whom a call comes from and who has to answer it is decided in one place for all services, by the
@@ -34,6 +35,7 @@ mod metadata;
 mod policy;
 mod remotes;
 mod renewal;
+mod roles;
 mod security;
 mod server;
 mod services;
@@ -72,6 +74,7 @@ pub use leader::{Leader, LeaderRoute, NO_LEADER, RaftLeader};
 pub use member::RaftMember;
 pub use remotes::{Remote, Remotes};
 pub use renewal::{Keep, Renewer};
+pub use roles::RoleKeeper;
 pub use security::{Credentials, NodeSecurity};
 pub use server::RpcServer;
 pub use slot::Slot;

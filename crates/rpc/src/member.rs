@@ -19,6 +19,8 @@ use crate::transport::RaftTransport;
 
 /// A manager that wants to join must answer within this time at the address it gives.
 const DIAL_BACK: Duration = Duration::from_secs(5);
+/// A successor that has not taken over by then will not.
+const HAND_OVER: Duration = Duration::from_secs(5);
 const LOST_LEADERSHIP: &str = "raft: failed to process the request: node lost leader status";
 const CANNOT_REMOVE: &str =
     "raft: member cannot be removed, because removing it may result in loss of quorum";
@@ -134,6 +136,21 @@ impl RaftMember {
             .count();
         let left = others().count();
         left > 0 && reachable > left / 2
+    }
+
+    /// Makes another member the leader, if this one is and another can be reached. Whether this
+    /// member no longer leads.
+    pub async fn hand_over(&self) -> bool {
+        let reachable = self.transport.reachability().borrow().clone();
+        let mut leadership = self.raft.leadership();
+        for (&raft_id, _) in reachable.iter().filter(|(_, reachable)| **reachable) {
+            self.raft.transfer_leadership(raft_id);
+            let deposed = leadership.wait_for(|l| l.stopped || !l.is_leader());
+            if tokio::time::timeout(HAND_OVER, deposed).await.is_ok() {
+                return true;
+            }
+        }
+        !leadership.borrow().is_leader()
     }
 
     fn check_leading(&self, code: Code) -> Result<(), Status> {

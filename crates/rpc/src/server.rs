@@ -28,6 +28,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// After this, a stopping server waits no longer for calls to end by themselves.
 const GRACE: Duration = Duration::from_secs(1);
+/// Nodes without a certificate come to get one, and no longer than that.
+const STRANGERS: Duration = Duration::from_secs(300);
 const MAX_STREAMS: u32 = 4096;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -137,6 +139,11 @@ impl Port {
             tls = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)) => tls??,
         };
         let peer = Arc::new(Peer::new(addr, tls.get_ref().1.peer_certificates())?);
+        let leave_after = if peer.subject.is_some() {
+            None
+        } else {
+            Some(STRANGERS)
+        };
         let gate = self.gate;
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let (gate, peer) = (Arc::clone(&gate), Arc::clone(&peer));
@@ -157,11 +164,19 @@ impl Port {
         tokio::select! {
             result = connection.as_mut() => return Ok(result?),
             () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = expire(leave_after) => connection.as_mut().graceful_shutdown(),
         }
         // Streams of agents never end by themselves.
         match tokio::time::timeout(GRACE, connection).await {
             Ok(result) => Ok(result?),
             Err(_) => Ok(()),
         }
+    }
+}
+
+async fn expire(after: Option<Duration>) {
+    match after {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,5 +1,10 @@
 //! Calls between nodes: who is let in, who answers, what survives a renewal.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helpers fail like the test itself"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -640,4 +645,48 @@ async fn a_stopped_port_can_be_bound_again_at_once() {
     let again = Manager::resume(&swarm, stopped).await;
     again.leads().await;
     drop(fake);
+}
+
+/// A manager's store as raft keeps it, near enough: what the leader commits, the other sees later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_has_the_leader_write_and_then_reads_what_was_written() {
+    let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let mut managers = three(&swarm, directory.path()).await;
+    let leader = leader_of(&managers).await;
+    let (store, _, _) = authority(&swarm).await;
+    let (_members, members) = watch::channel(Arc::default());
+    let control = skep_manager::Control::new(store.clone(), members);
+    for manager in &managers {
+        manager.backends.control.set(Arc::new(control.clone()));
+    }
+    let follower = &managers[(leader + 1) % 3];
+    let route = follower.backends.leader.get().unwrap();
+    let router = skep_rpc::ControlRouter::new(control, store, route, Arc::new(Fake::default()));
+
+    let secret = |name: &str| proto::CreateSecretRequest {
+        spec: Some(proto::SecretSpec {
+            annotations: Some(proto::Annotations {
+                name: name.into(),
+                ..Default::default()
+            }),
+            data: b"hidden".to_vec(),
+            ..Default::default()
+        }),
+    };
+    let created = router.create_secret(secret("one")).await.unwrap();
+    let id = created.secret.unwrap().id;
+    let ask = proto::GetSecretRequest {
+        secret_id: id.clone(),
+    };
+    router.get_secret(&ask).unwrap();
+    let refused = router.create_secret(secret("one")).await.unwrap_err();
+    assert!(refused.to_string().contains("AlreadyExists"), "{refused}");
+    let remove = proto::RemoveSecretRequest { secret_id: id };
+    router.remove_secret(remove.clone()).await.unwrap();
+    let refused = router.remove_secret(remove).await.unwrap_err();
+    assert_eq!(refused.code, skep_manager::Code::NotFound);
+
+    // The leader dies: the write waits for the next one.
+    managers.remove(leader).stop().await;
+    router.create_secret(secret("two")).await.unwrap();
 }

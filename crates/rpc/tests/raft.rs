@@ -1,22 +1,23 @@
 //! Raft among managers over the real transport.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helpers fail like the test itself"
+)]
+
 mod support;
 
 use skep_ca::NodeRole;
 use skep_proto as proto;
 use skep_proto::raft_client::RaftClient;
+use skep_rpc::RoleKeeper;
+use skep_store::{MemoryProposer, Store};
 use support::{Manager, Swarm, eventually, leader_of, three};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_managers_replicate_and_go_on_without_their_leader() {
     let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
     let mut managers = three(&swarm, directory.path()).await;
-    for manager in &managers {
-        eventually("all know all", || {
-            manager.raft.members().borrow().len() == 3
-        })
-        .await;
-    }
     let leader = leader_of(&managers).await;
     managers[leader]
         .raft
@@ -63,8 +64,8 @@ async fn a_member_that_missed_much_is_given_a_snapshot_in_pieces() {
     let leader = leader_of(&managers).await;
     let lagging = managers.remove((leader + 1) % 3).stop().await;
     let leader = leader_of(&managers).await;
-    // More than two pieces of four megabytes.
-    for i in 0..6_u8 {
+    // More than a piece of four megabytes.
+    for i in 0..3_u8 {
         managers[leader]
             .raft
             .propose(vec![i; 2 << 20])
@@ -79,7 +80,7 @@ async fn a_member_that_missed_much_is_given_a_snapshot_in_pieces() {
         .unwrap();
 
     let back = Manager::resume(&swarm, lagging).await;
-    back.has(7).await;
+    back.has(4).await;
     assert_eq!(back.log.entries(), managers[leader].log.entries());
 }
 
@@ -132,8 +133,9 @@ async fn leaving_takes_a_member_out_only_if_the_rest_is_a_quorum() {
         .await
         .unwrap();
     let others = managers[leader].transport.reachability();
+    let reached = |r: &skep_rpc::Reachability| r.len() == 2 && r.values().all(|r| *r);
     eventually("the leader reaches the others", || {
-        others.borrow().values().all(|r| *r)
+        reached(&others.borrow())
     })
     .await;
     skep_rpc::leave_raft(channel, leaving.raft.id())
@@ -165,4 +167,90 @@ async fn members_tell_each_others_addresses() {
     assert_eq!(answer.addr, first.addr.to_string());
     let refused = client.resolve_address(ask(0xab)).await.unwrap_err();
     assert_eq!(refused.message(), "member ab not found");
+}
+
+/// Three managers whose nodes are in a store.
+async fn with_nodes(swarm: &Swarm, directory: &std::path::Path) -> (Vec<Manager>, Store) {
+    let managers = three(swarm, directory).await;
+    let (store, _) = MemoryProposer::with_store();
+    for manager in &managers {
+        let role = proto::NodeRole::Manager.into();
+        let node = proto::Node {
+            id: manager.node_id.clone(),
+            role,
+            spec: Some(proto::NodeSpec {
+                desired_role: role,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        store.update(|tx| tx.create(node)).await.unwrap();
+    }
+    (managers, store)
+}
+
+async fn demote(store: &Store, node: &str) {
+    let change = |node: &mut proto::Node| {
+        node.spec.as_mut().unwrap().desired_role = proto::NodeRole::Worker.into();
+    };
+    store
+        .update(|tx| tx.modify::<proto::Node>(node, change))
+        .await
+        .unwrap();
+}
+
+fn role(store: &Store, node: &str) -> proto::NodeRole {
+    store.snapshot().get::<proto::Node>(node).unwrap().role()
+}
+
+fn keeper(manager: &Manager, store: &Store) -> tokio_util::sync::DropGuard {
+    let keeper = RoleKeeper::new(store.clone(), manager.backends.raft.get().unwrap());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move { keeper.run(stopped).await });
+    stop.drop_guard()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_manager_leaves_the_group_and_a_demoted_leader_hands_over_first() {
+    let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let (managers, store) = with_nodes(&swarm, directory.path()).await;
+    let leader = leader_of(&managers).await;
+    let leading = &managers[leader].node_id;
+    let keeping = keeper(&managers[leader], &store);
+    demote(&store, leading).await;
+    let others: Vec<_> = managers.iter().filter(|m| m.node_id != *leading).collect();
+    let leads = |m: &&Manager| m.raft.leadership().borrow().is_leader();
+    eventually("another one leads", || others.iter().any(leads)).await;
+    drop(keeping);
+    assert_eq!(role(&store, leading), proto::NodeRole::Manager, "not yet");
+
+    let next = *others.iter().find(|m| leads(m)).unwrap();
+    let _keeping = keeper(next, &store);
+    let worker = proto::NodeRole::Worker;
+    eventually("it is a worker", || role(&store, leading) == worker).await;
+    assert_eq!(next.raft.members().borrow().len(), 2);
+    // From the log, or, if nobody sent it that any more, from those it calls.
+    let demoted = &managers[leader];
+    eventually("it knows", || {
+        demoted.raft.leadership().borrow().removed || demoted.transport.removed().is_cancelled()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_member_of_a_removed_node_is_removed() {
+    let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let (managers, store) = with_nodes(&swarm, directory.path()).await;
+    let leader = leader_of(&managers).await;
+    let _keeping = keeper(&managers[leader], &store);
+    let gone = managers[(leader + 1) % 3].node_id.clone();
+    store
+        .update(|tx| tx.delete::<proto::Node>(&gone))
+        .await
+        .unwrap();
+    eventually("two are left", || {
+        managers[leader].raft.members().borrow().len() == 2
+    })
+    .await;
 }

@@ -1,5 +1,10 @@
 //! A manager that knows SwarmKit's raft only, as a dockerd.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helpers fail like the test itself"
+)]
+
 mod support;
 
 use std::sync::Arc;

@@ -64,6 +64,9 @@ impl From<IdentityError> for StartError {
     }
 }
 
+/// What dockerd waits for a node to join.
+const READY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// This node while it takes part in a swarm, with all that runs for it.
 pub(crate) struct Node {
     id: NodeId,
@@ -125,6 +128,31 @@ impl Node {
             store.close();
         }
         started
+    }
+
+    /// Returns once this node's agent has registered, so that whoever founded the swarm sees a
+    /// ready node in the next `docker node ls`; or after [`READY_TIMEOUT`], with the agent still
+    /// trying.
+    pub(crate) async fn ready(&self) {
+        let mut changed = self.store.changed();
+        let registered = async {
+            loop {
+                changed.borrow_and_update();
+                let snapshot = self.store.snapshot();
+                let ready = snapshot.get::<proto::Node>(self.id.as_str()).is_some_and(|node| {
+                    node.description.is_some()
+                        && node.status.as_ref().is_some_and(|status| {
+                            status.state() == proto::node_status::State::Ready
+                        })
+                });
+                if ready || changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(READY_TIMEOUT, registered).await.is_err() {
+            tracing::warn!(node.id = %self.id, "the node's agent has not registered yet");
+        }
     }
 
     pub(crate) fn id(&self) -> &NodeId {

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::{Docker, Machine, Outcome, cleanup};
 
 const START_BOUND: Duration = Duration::from_secs(20);
+const LEFTOVERS_BOUND: Duration = Duration::from_secs(5);
 
 /// A running `skep daemon`; killed and swept away on drop.
 #[derive(Debug)]
@@ -34,9 +35,17 @@ pub struct DaemonBuilder {
     images: Vec<String>,
     program: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    data_root_bytes: Option<u64>,
 }
 
 impl DaemonBuilder {
+    /// Puts the data root on a file system of its own with this many bytes, for full disks.
+    #[must_use]
+    pub fn data_root_of(mut self, bytes: u64) -> Self {
+        self.data_root_bytes = Some(bytes);
+        self
+    }
+
     /// Sets a variable in the daemon's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -87,6 +96,9 @@ impl DaemonBuilder {
             docker,
             directory,
         };
+        if let Some(bytes) = self.data_root_bytes {
+            daemon.limit_data_root(bytes)?;
+        }
         daemon.spawn()?;
         for image in &self.images {
             let tarball = image_tarball(image);
@@ -200,6 +212,20 @@ impl Daemon {
         command
     }
 
+    fn limit_data_root(&self, bytes: u64) -> anyhow::Result<()> {
+        let path = self.data_root();
+        std::fs::create_dir(&path)?;
+        let size = std::ffi::CString::new(format!("size={bytes}"))?;
+        rustix::mount::mount(
+            "tmpfs",
+            &path,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            size.as_c_str(),
+        )
+        .context("can't mount the data root")
+    }
+
     fn spawn(&mut self) -> anyhow::Result<()> {
         let log = File::options()
             .create(true)
@@ -292,28 +318,33 @@ impl Daemon {
             let _ = self.docker.run(remove).ok();
         }
         self.stop();
+        // The kernel takes a namespace's links down after its last user, in its own time.
+        let started = Instant::now();
+        loop {
+            let left = self.leftovers();
+            if left.is_empty() || started.elapsed() > LEFTOVERS_BOUND {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn leftovers(&self) -> Vec<String> {
         let root = self.directory.path();
         let mut left = Vec::new();
+        let named = |kind: &str, path: &Path| format!("{kind} {}", path.display());
         left.extend(
             cleanup::mounts_below(root)
                 .iter()
-                .map(|m| format!("mount {}", m.display())),
+                // The data root's own, if it has one.
+                .filter(|path| **path != self.data_root())
+                .map(|path| named("mount", path)),
         );
+        left.extend(cleanup::processes_naming(root).iter().map(|pid| format!("process {pid}")));
         left.extend(
-            cleanup::processes_naming(root)
-                .iter()
-                .map(|p| format!("process {p}")),
+            cleanup::processes_in_cgroup(&self.cgroup).iter().map(|pid| format!("process {pid}")),
         );
-        left.extend(
-            cleanup::processes_in_cgroup(&self.cgroup)
-                .iter()
-                .map(|p| format!("process {p}")),
-        );
-        left.extend(
-            cleanup::cgroups_below(&self.cgroup)
-                .iter()
-                .map(|c| format!("cgroup {}", c.display())),
-        );
+        left.extend(cleanup::cgroups_below(&self.cgroup).iter().map(|path| named("cgroup", path)));
         let links = self.machine.links().unwrap_or_default();
         left.extend(
             links
@@ -355,7 +386,9 @@ fn docker_program() -> PathBuf {
     std::env::var_os("SKEP_DOCKER").map_or_else(|| PathBuf::from("docker"), PathBuf::from)
 }
 
-fn image_tarball(name: &str) -> PathBuf {
+/// A tarball that `cargo xtask images` made.
+#[must_use]
+pub fn image_tarball(name: &str) -> PathBuf {
     std::env::var_os("SKEP_IMAGES")
         .map_or_else(|| workspace().join("target/images"), PathBuf::from)
         .join(format!("{name}.tar"))

@@ -9,7 +9,7 @@ mod docker;
 mod machine;
 mod wait;
 
-pub use daemon::{Daemon, DaemonBuilder};
+pub use daemon::{Daemon, DaemonBuilder, image_tarball};
 pub use docker::{Docker, Outcome};
 pub use machine::Machine;
 pub use wait::{eventually, eventually_within};

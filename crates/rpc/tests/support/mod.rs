@@ -186,7 +186,7 @@ impl Manager {
 
     pub(crate) async fn leads(&self) {
         let mut leadership = self.raft.leadership();
-        let leads = leadership.wait_for(|l| l.is_leader());
+        let leads = leadership.wait_for(skep_raft::Leadership::is_leader);
         tokio::time::timeout(PATIENCE, leads)
             .await
             .expect("it leads")
@@ -258,8 +258,16 @@ impl Port {
 }
 
 /// Waits for something that will become true by itself.
-pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+pub(crate) async fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_within(PATIENCE, what, is_so).await;
+}
+
+pub(crate) async fn eventually_within(
+    patience: Duration,
+    what: &str,
+    mut is_so: impl FnMut() -> bool,
+) {
+    let deadline = tokio::time::Instant::now() + patience;
     while !is_so() {
         assert!(tokio::time::Instant::now() < deadline, "waited for: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -283,5 +291,8 @@ pub(crate) async fn three(swarm: &Swarm, directory: &std::path::Path) -> Vec<Man
     let first = Manager::found(swarm, "m1", directory.join("m1")).await;
     let second = Manager::join(swarm, "m2", directory.join("m2"), first.addr).await;
     let third = Manager::join(swarm, "m3", directory.join("m3"), first.addr).await;
-    vec![first, second, third]
+    let managers = vec![first, second, third];
+    let know_all = |m: &Manager| m.raft.members().borrow().len() == 3;
+    eventually("all know all", || managers.iter().all(know_all)).await;
+    managers
 }

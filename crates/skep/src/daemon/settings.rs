@@ -15,8 +15,6 @@ use super::options::{self, Kind, OPTIONS, OptionSpec, Support};
 pub(crate) enum SettingsError {
     #[error("unable to configure the Docker daemon with file {}: {reason}", file.display())]
     File { file: PathBuf, reason: String },
-    #[error("invalid value for \"{name}\": {reason}")]
-    Value { name: String, reason: String },
     #[error("\"{name}\" can not be used: {reason}")]
     Refused { name: &'static str, reason: &'static str },
 }
