@@ -45,22 +45,34 @@ impl Hijack {
 
     /// Joins the connection to the process and answers accordingly.
     pub(crate) async fn join(self, attach: Attach, version: ApiVersion) -> Response {
+        let tty = attach.tty;
+        self.join_after_head(tty, version, async { attach }).await
+    }
+
+    /// As [`Self::join`], for a process that is only started once the head of the response is on its
+    /// way. Some clients (docker-py) look for output on the bare socket and lose what their HTTP
+    /// parser has read along with the head.
+    pub(crate) async fn join_after_head(
+        self,
+        tty: bool,
+        version: ApiVersion,
+        start: impl Future<Output = Attach> + Send + 'static,
+    ) -> Response {
         match self {
             Self::Upgrade(upgrade) => {
-                let kind = stream_type(attach.tty, version);
                 tokio::spawn(async move {
                     match upgrade.await {
-                        Ok(io) => pump(Box::new(TokioIo::new(io)), attach).await,
+                        Ok(io) => pump(Box::new(TokioIo::new(io)), start.await).await,
                         Err(error) => tracing::debug!(%error, "the client left before the upgrade"),
                     }
                 });
-                upgraded(kind)
+                upgraded(stream_type(tty, version))
             }
             Self::Raw(takeover) => {
                 if let Some(mut io) = takeover.seize() {
                     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {RAW_STREAM}\r\n\r\n");
-                    if io.write_all(head.as_bytes()).await.is_ok() {
-                        pump(io, attach).await;
+                    if io.write_all(head.as_bytes()).await.is_ok() && io.flush().await.is_ok() {
+                        pump(io, start.await).await;
                     }
                     takeover.end();
                 }

@@ -1,12 +1,6 @@
-//! The shim and the init alone, for this crate's tests; in the product both are parts of `skep`.
+//! The shim binary for this crate's tests, as `skep shim` is for the daemon.
 
-fn main() -> std::process::ExitCode {
-    let mut args = std::env::args_os();
-    let name = args.next().unwrap_or_default();
-    if name.to_string_lossy().ends_with(skep_engine::INIT_NAME) {
-        return skep_engine::run_init(args);
-    }
-    // The first is the word "shim".
-    let code = skep_runtime::shim::main(args.skip(1));
-    std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
+fn main() {
+    // Past this program's own name and the word "shim".
+    std::process::exit(skep_runtime::shim::main(std::env::args_os().skip(2)));
 }

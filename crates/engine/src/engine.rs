@@ -18,7 +18,7 @@ use crate::events::EventBus;
 use crate::exec::ExecInstance;
 use crate::host::HostFacts;
 use crate::network_config;
-use crate::persist::DataRootLock;
+use crate::persist::RootLock;
 use crate::types::StopOptions;
 use crate::volumes::VolumeStore;
 
@@ -39,14 +39,18 @@ pub struct Engine {
     /// Of this daemon, kept in the data root.
     pub(crate) id: String,
     pub(crate) stopping: AtomicBool,
-    _lock: DataRootLock,
+    _locks: [RootLock; 2],
 }
 
 impl Engine {
     /// Starts the engine: takes the data root, finds the containers of an earlier daemon again,
     /// and restarts those whose policy says so.
     pub async fn start(config: EngineConfig) -> Result<Arc<Self>> {
-        let lock = DataRootLock::take(&config.data_root)?;
+        let locks = [
+            RootLock::take(&config.data_root, "data-root")?,
+            RootLock::take(&config.exec_root, "exec-root")?,
+        ];
+        crate::logs::options::check_default(&config.reloadable)?;
         let root = config.data_root.clone();
         std::fs::create_dir_all(root.join("containers")).map_err(|error| {
             EngineError::from_source(format!("cannot create {}", root.display()), &error)
@@ -76,7 +80,7 @@ impl Engine {
             runtime,
             seccomp,
             id,
-            _lock: lock,
+            _locks: locks,
         });
         crate::restore::restore(&engine).await?;
         Ok(engine)

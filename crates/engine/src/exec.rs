@@ -60,11 +60,12 @@ impl Engine {
     /// Prepares an exec and returns its id.
     pub async fn create_exec(&self, id: &str, config: m::ExecConfig) -> Result<String> {
         let container = self.containers.get(id)?;
-        check_running(&container)?;
+        check_running(&container, id)?;
         if config.cmd.as_ref().is_none_or(Vec::is_empty) {
             return Err(EngineError::invalid("No exec command specified"));
         }
         let detach_keys = detach_keys::parse(config.detach_keys.as_deref())?;
+        skep_runtime::cgroup::announce_join();
         let exec = Arc::new(ExecInstance {
             id: names::random_id(),
             container: container.clone(),
@@ -94,7 +95,8 @@ impl Engine {
         options: ExecStart,
     ) -> Result<Option<Attach>> {
         let exec = self.exec(exec_id)?;
-        check_running(&exec.container)?;
+        check_running(&exec.container, exec.container_id())?;
+        skep_runtime::cgroup::announce_join();
         {
             let mut state = exec.state.lock();
             if state.exit_code.is_some() || (state.started && !state.running) {
@@ -350,12 +352,11 @@ impl Engine {
 }
 
 /// An exec needs a container that runs and is not frozen.
-fn check_running(container: &Container) -> Result<()> {
+fn check_running(container: &Container, name: &str) -> Result<()> {
     match container.record().state.phase {
         Phase::Running => Ok(()),
         Phase::Paused => Err(EngineError::conflict(format!(
-            "Container {} is paused, unpause the container before exec",
-            container.id
+            "Container {name} is paused, unpause the container before exec"
         ))),
         Phase::Restarting => Err(EngineError::conflict(format!(
             "Container {} is restarting, wait until the container is running",

@@ -16,10 +16,10 @@ impl Engine {
     pub(crate) fn watch_exit(self: &Arc<Self>, container: &Arc<Container>, shim: Shim) {
         let (engine, container) = (self.clone(), container.clone());
         tokio::spawn(async move {
+            let mut seen = 0;
             let status = {
                 let end = shim.wait();
                 tokio::pin!(end);
-                let mut seen = 0;
                 loop {
                     tokio::select! {
                         status = &mut end => break status,
@@ -43,6 +43,10 @@ impl Engine {
                     log_lines_dropped: 0,
                 }
             });
+            if status.oom_killed && seen == 0 {
+                // The kill that ended the container is told with its end.
+                engine.container_event(&container, "oom");
+            }
             engine.handle_exit(&container, Some(shim), status).await;
         });
     }
@@ -55,15 +59,26 @@ impl Engine {
         status: ExitStatus,
     ) {
         let _operation = container.operation.lock().await;
-        if let Some(shim) = &shim
-            && let Err(error) = shim.delete().await
-        {
-            tracing::warn!(container.id = %container.id, %error, "shim not removed");
-        }
-        self.take_down(container).await;
+        let by_hand = container.live().restarting_by_hand;
+        let remove = !by_hand
+            && !self.is_stopping()
+            && container.record().host_config.auto_remove == Some(true);
+        let delete_shim = async {
+            if let Some(shim) = &shim
+                && let Err(error) = shim.delete().await
+            {
+                tracing::warn!(container.id = %container.id, %error, "shim not removed");
+            }
+        };
+        // The root of a container that is removed now is unmounted with its removal.
+        let unmount = async {
+            if !remove {
+                self.unmount_root(container).await;
+            }
+        };
+        tokio::join!(unmount, self.disconnect(container), delete_shim);
 
         let exited_at = parse_time(&status.exited_at);
-        let by_hand = container.live().restarting_by_hand;
         let (restart_in, ran_for) = {
             let mut record = container.record();
             let ran_for = exited_at.since(record.state.started_at.unwrap_or(exited_at));
@@ -81,7 +96,11 @@ impl Engine {
             live.shim = None;
             (restart, ran_for)
         };
-        container.save_or_log();
+        let restarts = restart_in.is_some();
+        let remove = remove && !restarts;
+        if !remove {
+            container.save_or_log();
+        }
         self.container_event_with(
             container,
             "die",
@@ -90,11 +109,6 @@ impl Engine {
                 ("execDuration", ran_for.as_secs().to_string()),
             ],
         );
-        let restarts = restart_in.is_some();
-        let remove = !restarts
-            && !by_hand
-            && !self.is_stopping()
-            && container.record().host_config.auto_remove == Some(true);
         container.announce(|progress| {
             progress.ends += 1;
             if !restarts {
@@ -117,6 +131,24 @@ impl Engine {
 
     /// Gives back what only a running container has: network, mounts, execs, health checks.
     pub(crate) async fn take_down(&self, container: &Arc<Container>) {
+        tokio::join!(self.unmount_root(container), self.disconnect(container));
+    }
+
+    async fn unmount_root(&self, container: &Container) {
+        let (images, id) = (self.images.clone(), container.id.clone());
+        let shm = self.shm_path(&id);
+        let unmounted = blocking(move || {
+            crate::shm::unmount(&shm);
+            images.open_rootfs(&id)?.unmount()?;
+            Ok(())
+        });
+        if let Err(error) = unmounted.await {
+            tracing::warn!(container.id = %container.id, %error, "container's root not unmounted");
+        }
+    }
+
+    /// All that a running container has but its root.
+    async fn disconnect(&self, container: &Container) {
         let execs = {
             let mut live = container.live();
             if let Some(health) = live.health.take() {
@@ -133,19 +165,8 @@ impl Engine {
             self.execs.lock().remove(&id);
         }
         let endpoints = std::mem::take(&mut container.record().endpoints);
-        let (images, id) = (self.images.clone(), container.id.clone());
-        let shm = self.shm_path(&id);
-        let unmounted = blocking(move || {
-            crate::shm::unmount(&shm);
-            images.open_rootfs(&id)?.unmount()?;
-            Ok(())
-        });
-        let (released, unmounted) = tokio::join!(self.networks.release(&container.id), unmounted);
-        if let Err(error) = released {
+        if let Err(error) = self.networks.release(&container.id).await {
             tracing::warn!(container.id = %container.id, %error, "container's network not released");
-        }
-        if let Err(error) = unmounted {
-            tracing::warn!(container.id = %container.id, %error, "container's root not unmounted");
         }
         for endpoint in endpoints.values() {
             self.network_event(

@@ -192,7 +192,7 @@ impl Engine {
                     }
                     for text in skep_image::load_messages(&loaded) {
                         let _ = sender.blocking_send(Ok(ProgressMessage {
-                            stream: Some(text),
+                            stream: Some(format!("{text}\n")),
                             ..Default::default()
                         }));
                     }

@@ -59,10 +59,6 @@ impl Engine {
         };
         let filesystem = rustix::fs::statfs(&self.config.data_root)
             .map_or("unknown", |stat| file_system_name(stat.f_type));
-        let init_commit = self.find_init().map(|path| {
-            path.file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-        });
         Ok(m::SystemInfo {
             id: Some(self.id.clone()),
             containers: Some(running + paused + stopped),
@@ -144,7 +140,7 @@ impl Engine {
                 id: Some(String::new()),
             }),
             init_commit: Some(m::Commit {
-                id: init_commit.ok().flatten().or(Some(String::new())),
+                id: Some(self.init_version()),
             }),
             security_options: Some(self.security_options()),
             product_license: None,

@@ -61,7 +61,6 @@ pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, Result};
 pub use events::EventBus;
 pub use filters::Filters;
-pub use init::{INIT_NAME, run_init};
 pub use time::UnixNanos;
 pub use types::*;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bollard_stubs::models as m;
+use regex::Regex;
 
 use crate::container::{Container, HealthStatus, Record};
 use crate::create::ports;
@@ -216,6 +217,7 @@ struct Selection<'a> {
     /// Image ids.
     ancestors: Option<Vec<String>>,
     network_ids: Vec<String>,
+    names: Option<Vec<Regex>>,
 }
 
 impl<'a> Selection<'a> {
@@ -273,6 +275,9 @@ impl<'a> Selection<'a> {
             is_task: filters.boolean("is-task")?,
             ancestors,
             network_ids,
+            names: filters
+                .contains("name")
+                .then(|| expressions(filters.get("name"))),
         })
     }
 
@@ -283,12 +288,12 @@ impl<'a> Selection<'a> {
             .health
             .as_ref()
             .map_or("none", |health| health.status.as_str());
-        let name = |wanted: &str| {
-            let wanted = wanted.strip_prefix('/').unwrap_or(wanted);
-            name_matches(&record.name, wanted)
-        };
         (self.all || state.is_running())
-            && filters.any("name", name)
+            && self.names.as_ref().is_none_or(|names| {
+                names
+                    .iter()
+                    .any(|wanted| name_matches(&record.name, wanted))
+            })
             && filters.any("id", |wanted| record.id.starts_with(wanted))
             && filters.labels("label", record.labels())
             && filters.any("status", |wanted| wanted == state.word())
@@ -339,22 +344,14 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// Docker takes the filter as a regular expression; what people write are names, parts of names,
-/// and names between `^` and `$`.
-fn name_matches(name: &str, wanted: &str) -> bool {
-    let (start, rest) = wanted
-        .strip_prefix('^')
-        .map_or((false, wanted), |rest| (true, rest));
-    let rest = rest.strip_prefix('/').unwrap_or(rest);
-    let (end, rest) = rest
-        .strip_suffix('$')
-        .map_or((false, rest), |rest| (true, rest));
-    match (start, end) {
-        (true, true) => name == rest,
-        (true, false) => name.starts_with(rest),
-        (false, true) => name.ends_with(rest),
-        (false, false) => name.contains(rest),
-    }
+/// One that cannot be parsed matches nothing, as in Docker.
+fn expressions<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<Regex> {
+    texts.filter_map(|text| Regex::new(text).ok()).collect()
+}
+
+/// Names match with and without the slash that they once had.
+fn name_matches(name: &str, wanted: &Regex) -> bool {
+    wanted.is_match(name) || wanted.is_match(&format!("/{name}"))
 }
 
 /// "80", "80/udp" or "8000-8010/tcp".
@@ -374,10 +371,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_match_in_part_or_anchored() {
-        assert!(name_matches("web.1.abc", "web"));
-        assert!(name_matches("web", "^web$") && name_matches("web", "^/web$"));
-        assert!(!name_matches("web2", "^web$") && name_matches("web2", "^web"));
+    fn names_are_matched_by_regular_expressions() {
+        let matches = |name: &str, wanted: &str| {
+            expressions([wanted].into_iter())
+                .iter()
+                .any(|wanted| name_matches(name, wanted))
+        };
+        assert!(matches("web.1.abc", "web"));
+        assert!(matches("web", "^web$") && matches("web", "^/web$"));
+        assert!(!matches("web2", "^web$") && matches("web2", "^web"));
+        assert!(matches("web2", r"^web\d$") && matches("db", "web|db") && matches("wb", "we*b"));
+        assert!(!matches("web(", "web("), "not an expression");
     }
 
     #[test]

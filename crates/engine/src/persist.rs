@@ -29,18 +29,18 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], durable: bool) -> io::
     Ok(())
 }
 
-/// Keeps other daemons off the data root while it lives.
+/// Keeps other daemons off a directory while it lives: they would end each other's containers.
 #[derive(Debug)]
-pub(crate) struct DataRootLock(
+pub(crate) struct RootLock(
     #[expect(dead_code, reason = "holding the file is holding the lock")] File,
 );
 
-impl DataRootLock {
-    /// Takes the lock, or says who is likely to have it.
-    pub(crate) fn take(data_root: &Path) -> Result<Self> {
-        let path = data_root.join("skep.lock");
+impl RootLock {
+    /// Takes the lock, or says who is likely to have it. `flag` is the one that names the directory.
+    pub(crate) fn take(root: &Path, flag: &str) -> Result<Self> {
+        let path = root.join("skep.lock");
         let open = || -> io::Result<File> {
-            fs::create_dir_all(data_root)?;
+            fs::create_dir_all(root)?;
             OpenOptions::new()
                 .create(true)
                 .truncate(false)
@@ -54,8 +54,9 @@ impl DataRootLock {
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let owner = fs::read_to_string(&path).unwrap_or_default();
             return Err(EngineError::conflict(format!(
-                "data root {} is in use by another daemon (pid {}): give this one its own --data-root",
-                data_root.display(),
+                "{} {} is in use by another daemon (pid {}): give this one its own --{flag}",
+                flag.replace('-', " "),
+                root.display(),
                 if owner.trim().is_empty() {
                     "unknown"
                 } else {
@@ -76,14 +77,14 @@ mod tests {
     #[test]
     fn a_second_daemon_on_one_data_root_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = DataRootLock::take(dir.path()).unwrap();
-        let error = DataRootLock::take(dir.path()).unwrap_err();
+        let lock = RootLock::take(dir.path(), "data-root").unwrap();
+        let error = RootLock::take(dir.path(), "data-root").unwrap_err();
         assert!(
             error.message.contains("is in use by another daemon"),
             "{error}"
         );
         drop(lock);
-        DataRootLock::take(dir.path()).unwrap();
+        RootLock::take(dir.path(), "data-root").unwrap();
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Removing containers.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bollard_stubs::models as m;
@@ -51,13 +53,35 @@ impl Engine {
         container: &Arc<Container>,
         options: RemoveOptions,
     ) -> Result<()> {
-        if container.record().state.is_running() {
-            if !options.force {
-                let state = container.record().state.clone();
-                return Err(EngineError::conflict(if state.phase == Phase::Paused {
-                    "container is paused and must be unpaused first".to_owned()
-                } else {
-                    let word = if state.phase == Phase::Restarting {
+        loop {
+            self.end_for_removal(container, options.force).await?;
+            let _operation = container.operation.lock().await;
+            if container.progress.borrow().removed {
+                // It removed itself when it ended.
+                return Ok(());
+            }
+            // A start that was under way has finished while this waited for its turn.
+            if !container.record().state.is_up() {
+                return self.remove_locked(container, options).await;
+            }
+        }
+    }
+
+    /// Kills a container that runs or waits for a restart, or refuses to.
+    async fn end_for_removal(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        force: bool,
+    ) -> Result<()> {
+        let state = container.record().state.clone();
+        if !state.is_running() {
+            return Ok(());
+        }
+        if !force {
+            return Err(EngineError::conflict(match state.phase {
+                Phase::Paused => "container is paused and must be unpaused first".to_owned(),
+                phase => {
+                    let word = if phase == Phase::Restarting {
                         "restarting"
                     } else {
                         "running"
@@ -65,21 +89,15 @@ impl Engine {
                     format!(
                         "container is {word}: stop the container before removing or force remove"
                     )
-                }));
-            }
-            match self.kill(container, signal::KILL).await {
-                Err(error) if container.record().state.is_up() => {
-                    return Err(error.context("could not kill container"));
                 }
-                _ => {}
+            }));
+        }
+        match self.kill(container, signal::KILL).await {
+            Err(error) if container.record().state.is_up() => {
+                Err(error.context("could not kill container"))
             }
+            _ => Ok(()),
         }
-        let _operation = container.operation.lock().await;
-        if container.progress.borrow().removed {
-            // It removed itself when it ended.
-            return Ok(());
-        }
-        self.remove_locked(container, options).await
     }
 
     /// Removes a container that does not run, with `operation` held.
@@ -88,28 +106,24 @@ impl Engine {
         container: &Arc<Container>,
         options: RemoveOptions,
     ) -> Result<()> {
-        {
-            let mut record = container.record();
-            record.state.removing = true;
-            // On disk, so that a daemon that dies now does not bring half a container back.
-            record.state.phase = Phase::Dead;
+        mark_dead(container);
+        let files = self.files_of(container);
+        blocking(move || files.remove()).await?;
+        self.forget(container, options);
+        Ok(())
+    }
+
+    fn files_of(&self, container: &Container) -> Files {
+        Files {
+            images: self.images.clone(),
+            id: container.id.clone(),
+            shm: self.shm_path(&container.id),
+            dir: container.dir.clone(),
         }
-        container.save_or_log();
-        let (images, dir, id) = (
-            self.images.clone(),
-            container.dir.clone(),
-            container.id.clone(),
-        );
-        blocking(move || {
-            match images.open_rootfs(&id) {
-                Ok(rootfs) => rootfs.remove()?,
-                // A creation that did not get that far.
-                Err(error) => tracing::debug!(container.id = %id, %error, "no root to remove"),
-            }
-            std::fs::remove_dir_all(&dir)
-                .map_err(|error| EngineError::from_source("unable to remove filesystem", &error))
-        })
-        .await?;
+    }
+
+    /// From here on there is no such container.
+    fn forget(&self, container: &Container, options: RemoveOptions) {
         self.containers.remove(&container.id);
         let execs: Vec<_> = container.live().execs.drain().map(|(id, _)| id).collect();
         self.execs
@@ -124,7 +138,6 @@ impl Engine {
             progress.removed = true;
         });
         self.container_event(container, "destroy");
-        Ok(())
     }
 
     fn remove_anonymous_volumes(&self, container: &Container) {
@@ -230,4 +243,51 @@ impl Engine {
         let size = blocking(move || Ok(images.open_rootfs(&id)?.size_rw()?)).await;
         size.map_or(0, |size| i64::try_from(size).unwrap_or(i64::MAX))
     }
+}
+
+/// On disk, so that a daemon that dies now does not bring half a container back.
+fn mark_dead(container: &Container) {
+    {
+        let mut record = container.record();
+        record.state.removing = true;
+        record.state.phase = Phase::Dead;
+    }
+    container.save_or_log();
+}
+
+/// What a container has on disk.
+struct Files {
+    images: skep_image::ImageStore,
+    id: String,
+    shm: PathBuf,
+    dir: PathBuf,
+}
+
+impl Files {
+    fn remove(&self) -> Result<()> {
+        crate::shm::unmount(&self.shm);
+        match self.images.open_rootfs(&self.id) {
+            Ok(rootfs) => {
+                let held = detach(rootfs.merged());
+                rootfs.remove()?;
+                tokio::task::spawn_blocking(move || drop(held));
+            }
+            // A creation that did not get that far.
+            Err(error) => tracing::debug!(container.id = %self.id, %error, "no root to remove"),
+        }
+        std::fs::remove_dir_all(&self.dir)
+            .map_err(|error| EngineError::from_source("unable to remove filesystem", &error))
+    }
+}
+
+/// Takes a root file system out of sight without waiting for its end: the last who lets go of an
+/// overlay has the whole upper file system synced, which nobody who removes a container needs. That is
+/// what is returned, to be dropped where it may take its time. Unmounting proper finds the rest.
+fn detach(merged: &Path) -> Option<OwnedFd> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    use rustix::mount::{UnmountFlags, unmount};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = openat(CWD, merged, flags, Mode::empty()).ok()?;
+    unmount(merged, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).ok()?;
+    Some(held)
 }

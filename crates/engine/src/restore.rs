@@ -52,6 +52,7 @@ pub(crate) async fn restore(engine: &Arc<Engine>) -> Result<()> {
             }
         }
     }
+    end_stray_shims(engine).await;
     let active: Vec<String> = running
         .iter()
         .map(|(container, ..)| container.id.clone())
@@ -65,7 +66,9 @@ pub(crate) async fn restore(engine: &Arc<Engine>) -> Result<()> {
             adopt(engine, &container, shim);
         } else {
             // The daemon died in the middle of a start: nobody was told that it runs.
-            let _ = shim.delete().await;
+            if let Err(error) = shim.delete().await {
+                tracing::error!(container.id = %container.id, %error, "interrupted start not undone");
+            }
             engine.take_down(&container).await;
         }
     }
@@ -77,15 +80,48 @@ pub(crate) async fn restore(engine: &Arc<Engine>) -> Result<()> {
     Ok(())
 }
 
+/// Ends the shims of containers of which there is no record any more.
+async fn end_stray_shims(engine: &Engine) {
+    let shims = engine.config.exec_root.join("shims");
+    for entry in std::fs::read_dir(shims).into_iter().flatten().flatten() {
+        let id = entry.file_name().to_string_lossy().into_owned();
+        let is_shim = entry.file_type().is_ok_and(|kind| kind.is_dir()) && id != "seccomp";
+        if !is_shim || engine.containers.get(&id).is_ok() {
+            continue;
+        }
+        let bundle = engine
+            .config
+            .data_root
+            .join("containers")
+            .join(&id)
+            .join("bundle");
+        let ended = match engine.runtime.reconnect(&id, &bundle).await {
+            Ok(Reconnected::Running(shim)) => shim.delete().await,
+            other => other.map(drop),
+        };
+        match ended {
+            Ok(()) => tracing::warn!(container.id = %id, "ended a shim without a container"),
+            Err(error) => {
+                tracing::error!(container.id = %id, %error, "shim without a container not ended");
+            }
+        }
+    }
+}
+
 fn load(engine: &Engine) -> Result<Vec<Arc<Container>>> {
     let root = engine.config.data_root.join("containers");
     let mut containers = Vec::new();
     for entry in std::fs::read_dir(&root)? {
         let dir = entry?.path();
         let record = match std::fs::read(dir.join("config.json")) {
+            // A creation that never answered, or what a power cut left of a record that was not
+            // flushed because its container would not have survived that either.
+            Ok(bytes) if bytes.is_empty() => {
+                let _ = std::fs::remove_dir_all(&dir);
+                continue;
+            }
             Ok(bytes) => serde_json::from_slice::<Record>(&bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // A creation that never answered.
                 let _ = std::fs::remove_dir_all(&dir);
                 continue;
             }

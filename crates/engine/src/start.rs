@@ -1,7 +1,8 @@
 //! Starting a container.
 //!
-//! The network and the root file system are made at the same time; the shim comes last, because
-//! it needs both. Clients that attached before are joined between creation and start.
+//! The network, the root file system and the shim's process are made at the same time; the
+//! container itself comes last, because it needs all of them. Clients that attached before are
+//! joined between creation and start.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -125,16 +126,20 @@ impl Engine {
         self: &Arc<Self>,
         container: &Arc<Container>,
     ) -> std::result::Result<Shim, StartFailure> {
+        skep_runtime::cgroup::announce_join();
         let record = container.record().clone();
         let joined = self.join_namespaces(&record)?;
-        let (rootfs, network) = tokio::join!(
+        // Last the shim: its start holds up this thread for a moment, while the others wait.
+        let (rootfs, network, prepared) = tokio::join!(
             self.mount_root(container, &record),
-            self.connect_networks(&record)
+            self.connect_networks(&record),
+            self.runtime.prepare(&record.id)
         );
         let network =
             network.map_err(|error| error.context("failed to set up container networking"));
         let (rootfs, user) = rootfs?;
         let (endpoints, sandbox) = network?;
+        let prepared = prepared?;
         let joined = Joined {
             network: joined.network.or(sandbox),
             ..joined
@@ -178,7 +183,7 @@ impl Engine {
             seccomp: self.seccomp_profile(&record)?,
             systemd_cgroup: false,
         };
-        let shim = self.runtime.create(request).await?;
+        let shim = self.runtime.create_in(prepared, request).await?;
         match self.let_it_run(container, &shim).await {
             Ok(()) => Ok(shim),
             Err(error) => {

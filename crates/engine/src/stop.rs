@@ -129,20 +129,13 @@ impl Engine {
 
     /// Sends a signal; with SIGKILL (the default) also waits for the end.
     pub async fn kill_container(self: &Arc<Self>, id: &str, signal: Option<&str>) -> Result<()> {
-        let container = self.containers.get(id)?;
         let number = match signal.filter(|text| !text.is_empty()) {
             Some(text) => signal::parse(text)?,
             None => signal::KILL,
         };
+        let container = self.containers.get(id)?;
         let engine = self.clone();
-        let name = id.to_owned();
-        to_its_end(async move {
-            engine
-                .kill(&container, number)
-                .await
-                .map_err(|error| error.context(format!("cannot kill container: {name}")))
-        })
-        .await
+        to_its_end(async move { engine.kill(&container, number).await }).await
     }
 
     pub(crate) async fn kill(
@@ -245,12 +238,14 @@ impl Engine {
         match container.record().state.phase {
             Phase::Paused => {
                 return Err(EngineError::conflict(format!(
-                    "Container {id} is already paused"
+                    "container {} is already paused",
+                    container.id
                 )));
             }
             Phase::Restarting => {
                 return Err(EngineError::conflict(format!(
-                    "Container {id} is restarting, wait until the container is running"
+                    "Container {} is restarting, wait until the container is running",
+                    container.id
                 )));
             }
             _ => {}
@@ -271,7 +266,8 @@ impl Engine {
         let _operation = container.operation.lock().await;
         if container.record().state.phase != Phase::Paused {
             return Err(EngineError::conflict(format!(
-                "Container {id} is not paused"
+                "Container {} is not paused",
+                container.id
             )));
         }
         let shim = container.shim()?;

@@ -21,17 +21,19 @@ impl Engine {
                 WaitCondition::Removed => now.removed,
             };
             match progress.wait_for(done).await {
-                Ok(now) => Ok(response(&now)),
+                Ok(now) => Ok(response(&now, condition)),
                 Err(_) => Err(EngineError::system(format!("container {id} is gone"))),
             }
         }))
     }
 }
 
-fn response(progress: &Progress) -> m::ContainerWaitResponse {
+/// A removal that was waited for has succeeded, whatever the start before it said.
+fn response(progress: &Progress, condition: WaitCondition) -> m::ContainerWaitResponse {
+    let failed = condition != WaitCondition::Removed && !progress.error.is_empty();
     m::ContainerWaitResponse {
         status_code: i64::from(progress.exit_code),
-        error: (!progress.error.is_empty()).then(|| m::ContainerWaitExitError {
+        error: failed.then(|| m::ContainerWaitExitError {
             message: Some(progress.error.clone()),
         }),
     }

@@ -139,10 +139,7 @@ async fn stop_kill_restart_and_rename_leave_the_right_states() {
     engine.kill_container("web", None).await.unwrap();
     assert_eq!(wait(&engine, "web").await, 137);
     let error = engine.kill_container("web", None).await.unwrap_err();
-    assert_eq!(
-        error.message,
-        format!("cannot kill container: web: container {id} is not running")
-    );
+    assert_eq!(error.message, format!("container {id} is not running"));
 
     engine
         .restart_container("web", StopOptions::default())

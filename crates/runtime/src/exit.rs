@@ -25,23 +25,32 @@ pub struct ExitStatus {
 }
 
 impl ExitStatus {
-    /// Reads the record that a shim left in `bundle`; `None` if there is none.
+    /// Reads the record that a shim left in `bundle`; `None` if there is none, or an empty one: that
+    /// is what a power cut may leave of a file that was not flushed.
     pub fn read(bundle: &Path) -> io::Result<Option<Self>> {
         match std::fs::read(bundle.join(EXIT_FILE)) {
+            Ok(bytes) if bytes.is_empty() => Ok(None),
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Writes the record so that it is whole or absent, whatever happens to the machine.
-    pub(crate) fn write(&self, bundle: &Path) -> io::Result<()> {
+    /// Writes the record so that it is whole or absent, whatever happens to shim and daemon; with
+    /// `durable`, whatever happens to the machine. A daemon that waits for the end notes it in a record
+    /// of its own, and should not have to wait for the disk as well.
+    pub(crate) fn write(&self, bundle: &Path, durable: bool) -> io::Result<()> {
         let temporary = bundle.join(".exit.json.new");
         let mut file = File::create(&temporary)?;
         file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
+        if durable {
+            file.sync_all()?;
+        }
         std::fs::rename(&temporary, bundle.join(EXIT_FILE))?;
-        File::open(bundle)?.sync_all()
+        if durable {
+            File::open(bundle)?.sync_all()?;
+        }
+        Ok(())
     }
 }
 

@@ -204,7 +204,7 @@ impl Shim {
             log_lines_dropped: 0,
         };
         status
-            .write(&self.inner.bundle)
+            .write(&self.inner.bundle, false)
             .map_err(RuntimeError::io("record the exit in", &self.inner.bundle))?;
         Ok(status)
     }

@@ -25,6 +25,7 @@ mod exit;
 mod handle;
 mod oci;
 mod prepare;
+mod prepared;
 mod protocol;
 mod request;
 mod runtime;
@@ -37,6 +38,7 @@ pub use error::RuntimeError;
 pub use exit::{EXIT_FILE, ExitStatus};
 pub use handle::{Exec, ExecControl, Shim};
 pub use oci_spec;
+pub use prepared::PreparedShim;
 pub use request::{
     AttachRequest, CreateRequest, ExecRequest, LogTarget, RuntimeConfig, RuntimeKind, StdioConfig,
 };

@@ -1,20 +1,15 @@
 //! Making containers and finding them again.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use tokio::net::UnixStream;
-
-use crate::cgroup::Cgroup;
 use crate::connection::{ask, connect};
 use crate::error::RuntimeError;
 use crate::exit::{EXIT_FILE, ExitStatus};
 use crate::handle::{Shim, ShimInner};
 use crate::prepare;
-use crate::protocol::{Call, CreateCall, Reply, STATE_FILE, ShimState};
+use crate::prepared::PreparedShim;
+use crate::protocol::{Call, Reply, STATE_FILE, ShimState};
 use crate::request::{CreateRequest, RuntimeConfig, RuntimeKind};
 use crate::seccomp::ProgramCache;
 
@@ -54,30 +49,39 @@ impl Runtime {
         })
     }
 
-    /// Makes the container up to the point where only its own program is missing. Nothing is left of
-    /// it if this fails.
-    pub async fn create(&self, request: CreateRequest) -> Result<Shim, RuntimeError> {
-        let directory = self.directory(&request.id)?;
+    /// Starts the shim of a container that will be created. It needs nothing of the container, so it can
+    /// be on its way while the root file system and the network are made.
+    pub async fn prepare(&self, id: &str) -> Result<PreparedShim, RuntimeError> {
+        let directory = self.directory(id)?;
         if connect(&directory).await?.is_some() {
             return Err(RuntimeError::Refused(format!(
-                "container {} exists already",
-                request.id
+                "container {id} exists already"
             )));
         }
         discard_leftovers(&directory).await?;
-        let created = self.create_in(&directory, request).await;
-        if created.is_err() {
-            let _ = std::fs::remove_dir_all(&directory);
-        }
-        created
+        std::fs::create_dir_all(&directory).map_err(RuntimeError::io("create", &directory))?;
+        PreparedShim::spawn(&self.inner.config, directory)
     }
 
-    async fn create_in(
+    /// Makes the container up to the point where only its own program is missing. Nothing is left of
+    /// it if this fails.
+    pub async fn create(&self, request: CreateRequest) -> Result<Shim, RuntimeError> {
+        let prepared = self.prepare(&request.id).await?;
+        self.create_in(prepared, request).await
+    }
+
+    /// [`Self::create`] with a shim that was started before.
+    pub async fn create_in(
         &self,
-        directory: &Path,
+        prepared: PreparedShim,
         request: CreateRequest,
     ) -> Result<Shim, RuntimeError> {
-        std::fs::create_dir_all(directory).map_err(RuntimeError::io("create", directory))?;
+        if self.directory(&request.id)? != prepared.directory() {
+            return Err(RuntimeError::Refused(format!(
+                "the shim was not prepared for container {}",
+                request.id
+            )));
+        }
         std::fs::create_dir_all(&request.bundle)
             .map_err(RuntimeError::io("create", &request.bundle))?;
         let stale = request.bundle.join(EXIT_FILE);
@@ -87,67 +91,19 @@ impl Runtime {
             }
             _ => {}
         }
-        let (call, exec_defaults) = prepare::container(&self.inner.programs, directory, request)?;
+        let (call, exec_defaults) =
+            prepare::container(&self.inner.programs, prepared.directory(), request)?;
         let (bundle, id, kind) = (call.bundle.clone(), call.id.clone(), call.runtime.clone());
-        let (pid, cgroup) = self.spawn_shim(directory, call).await?;
+        let (pid, cgroup, directory) = prepared.create(call).await?;
         Ok(Shim::new(ShimInner {
             id,
             bundle,
-            directory: directory.to_owned(),
+            directory,
             pid,
             cgroup,
             kind,
             exec_defaults,
         }))
-    }
-
-    /// Starts the shim process with one end of a socket pair as its standard input; the first and only
-    /// request on it is the creation, so there is no moment at which we would wait for a socket file.
-    async fn spawn_shim(
-        &self,
-        directory: &Path,
-        call: CreateCall,
-    ) -> Result<(i32, Cgroup), RuntimeError> {
-        let spawn_error = |source| RuntimeError::Spawn {
-            shim: self.inner.config.shim.clone(),
-            source,
-        };
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::Stream,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .map_err(|errno| spawn_error(errno.into()))?;
-        let runtime_log = open_log(&directory.join("shim.log"))?;
-        let mut child = tokio::process::Command::new(&self.inner.config.shim)
-            .args(&self.inner.config.shim_args)
-            .arg(directory)
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::from(runtime_log))
-            .env_clear()
-            .env("MALLOC_ARENA_MAX", "1")
-            .current_dir("/")
-            .kill_on_drop(false)
-            .spawn()
-            .map_err(spawn_error)?;
-        // Shims end long after anybody holds a handle to them: somebody has to collect them.
-        tokio::spawn(async move {
-            let _ = child.wait().await;
-        });
-        let mut stream = into_tokio(ours).map_err(spawn_error)?;
-        match ask(&mut stream, Call::Create(call)).await? {
-            Some(Reply::Created { pid, cgroup }) => Ok((pid, cgroup)),
-            Some(other) => Err(RuntimeError::Protocol(format!("{other:?} to a create"))),
-            None => Err(RuntimeError::Start {
-                code: 128,
-                message: format!(
-                    "failed to create task for container: failed to create shim task: shim ended unexpectedly: {}: unknown",
-                    last_words(directory)
-                ),
-            }),
-        }
     }
 
     /// Finds a container again after a restart of the daemon.
@@ -185,27 +141,6 @@ impl Runtime {
             Err(RuntimeError::InvalidId(id.to_owned()))
         }
     }
-}
-
-fn open_log(path: &Path) -> Result<std::fs::File, RuntimeError> {
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(RuntimeError::io("open", path))
-}
-
-fn into_tokio(fd: OwnedFd) -> std::io::Result<UnixStream> {
-    let stream = std::os::unix::net::UnixStream::from(fd);
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
-}
-
-/// The end of what a shim wrote to its standard error before it died.
-fn last_words(directory: &Path) -> String {
-    let text = std::fs::read_to_string(directory.join("shim.log")).unwrap_or_default();
-    let start = text.len().saturating_sub(1024);
-    text.get(start..).unwrap_or_default().trim().to_owned()
 }
 
 /// Ends and removes whatever a shim that no longer lives has left: processes, cgroup, directory.

@@ -25,9 +25,6 @@ fn main() -> ExitCode {
     if name == "dockerd" {
         return daemon::main("dockerd", &rest);
     }
-    if name == skep_engine::INIT_NAME {
-        return skep_engine::run_init(rest.into_iter());
-    }
     let (command, rest) = rest.split_first().map_or((None, &[][..]), |(c, rest)| (c.to_str(), rest));
     match command {
         // First, and before anything allocates: this process lives as long as its container.

@@ -18,9 +18,10 @@ use crate::persisted::{self, NodeState};
 use crate::request::{self, InitRequest, JoinRequest, UpdateFlags};
 use crate::{ClusterError, ErrorKind, address, founding, interfaces, spec};
 
-/// Between attempts to come back after a failure; doubles up to the longest.
+/// Between attempts to come back after a failure; doubles up to the longest. An attempt costs a few
+/// milliseconds, and whoever just made room on the disk waits for it.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a [`Cluster`] is set up.
 #[derive(Clone)]
@@ -153,7 +154,8 @@ impl Cluster {
         match self.begin(persisted, beginning).await {
             Ok(node) => {
                 let id = node.id().clone();
-                self.set_active(node);
+                self.set_active(node.clone());
+                node.ready().await;
                 Ok(id)
             }
             Err(error) => {
@@ -250,7 +252,8 @@ impl Cluster {
             State::Active(node) if node.is_leader() => Ok(Arc::clone(node)),
             State::Active(_) => Err(ClusterError::manager_not_ready()),
             State::Down(down) if down.locked => Err(ClusterError::locked()),
-            State::Down(_) | State::Inactive => Err(ClusterError::no_manager()),
+            State::Down(down) => Err(ClusterError::node_down(&down.error)),
+            State::Inactive => Err(ClusterError::no_manager()),
         }
     }
 

@@ -101,6 +101,14 @@ impl ClusterError {
         )
     }
 
+    /// This node is in a swarm, but broke down: with a full disk, say. moby says [`Self::no_manager`]
+    /// here, whose advice to begin a new swarm would cost the user the one there is.
+    pub(crate) fn node_down(reason: &str) -> Self {
+        Self::unavailable(format!(
+            "This node is part of a swarm but cannot take part in it at the moment; it keeps trying. {reason}"
+        ))
+    }
+
     pub(crate) fn manager_not_ready() -> Self {
         Self::unavailable(
             "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster.",
@@ -138,7 +146,7 @@ impl ClusterError {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -119,6 +119,8 @@ fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
 fn translate(error: skep_raft::ProposeError) -> ProposeError {
     match error {
         skep_raft::ProposeError::LostLeadership => ProposeError::LeadershipLost,
+        // With what the disk said: the user is told, and nobody above can look deeper.
+        skep_raft::ProposeError::Failed(error) => ProposeError::Log(crate::error::chain(&*error)),
         other => ProposeError::Log(other.to_string()),
     }
 }

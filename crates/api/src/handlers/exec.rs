@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::StatusCode;
 use serde_json::json;
-use skep_engine::{Attach, EngineError, ErrorKind, ExecStart, Frame, StdStream};
+use skep_engine::{Attach, EngineError, ExecStart, Frame, StdStream};
 
 use crate::call::Call;
 use crate::error::{ApiError, ApiResult};
@@ -47,16 +47,28 @@ pub(crate) async fn start(mut call: Call<ApiState>) -> ApiResult {
         call.state.engine.start_exec(&id, options).await?;
         return Ok(reply::empty(StatusCode::OK));
     }
+    // Docker finds out before it takes over the connection that there is no such exec …
+    let engine = call.state.engine.clone();
+    engine.inspect_exec(&id).await?;
     let hijack = Hijack::new(&call.headers, &mut call.extensions)?;
-    let attach = match call.state.engine.start_exec(&id, options).await {
-        Ok(Some(attach)) => attach,
-        Ok(None) => return Ok(reply::empty(StatusCode::OK)),
-        // Docker finds this one out before it takes over the connection …
-        Err(error) if error.kind == ErrorKind::NotFound => return Err(error.into()),
-        // … and all others after: they are printed where the output would be.
-        Err(error) => failed(tty, &error),
+    let start = async move {
+        match engine.start_exec(&id, options).await {
+            Ok(Some(attach)) => attach,
+            Ok(None) => nothing(tty),
+            // … and all else after: it is printed where the output would be.
+            Err(error) => failed(tty, &error),
+        }
     };
-    Ok(hijack.join(attach, call.version).await)
+    Ok(hijack.join_after_head(tty, call.version, start).await)
+}
+
+/// A session in which nothing happens.
+fn nothing(tty: bool) -> Attach {
+    Attach {
+        tty,
+        input: None,
+        output: Box::pin(stream::empty()),
+    }
 }
 
 /// A session that only says why the process could not be started.

@@ -144,3 +144,48 @@ async fn the_connection_closes_when_the_output_ends_though_stdin_is_open() {
     client.shutdown().await.unwrap();
     assert_eq!(read_rest(&mut client).await, b"\x02\0\0\0\0\0\0\x03bye");
 }
+
+/// Whether `exec` has started its process.
+static STARTED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+fn exec(mut call: Call<()>) -> HandlerFuture {
+    Box::pin(async move {
+        let hijack = Hijack::new(&call.headers, &mut call.extensions)?;
+        let start = async {
+            STARTED.store(true, std::sync::atomic::Ordering::SeqCst);
+            cat(true)
+        };
+        Ok(hijack.join_after_head(true, call.version, start).await)
+    })
+}
+
+#[tokio::test]
+async fn nothing_is_started_before_the_whole_head_has_left() {
+    // Room for a part of the head only.
+    let (mut client, server) = duplex(32);
+    let identity = Identity {
+        version: "1".to_owned(),
+        experimental: false,
+    };
+    let route = Route {
+        method: "POST",
+        path: "/exec",
+        since: None,
+        action: Action::Works(exec, ""),
+    };
+    let router = router((), identity, vec![route]);
+    tokio::spawn(serve_connection(Box::new(server), router, CancellationToken::new()));
+    client
+        .write_all(format!("POST /exec HTTP/1.1\r\n{UPGRADE}").as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'H');
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!STARTED.load(std::sync::atomic::Ordering::SeqCst));
+    read_head(&mut client).await;
+    client.write_all(b"hello").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_rest(&mut client).await, b"hellobye");
+}

@@ -83,15 +83,17 @@ impl Pending {
             mut input,
             mut output,
         } = attached;
+        // Ends with the output. The input side must not hold a sender: a terminal never ends its
+        // input, and the client would wait for an output that cannot end before.
+        let over = CancellationToken::new();
         match self.input {
             Some(mut source) => {
-                let detached = self.detached.clone();
-                let gone = self.output.clone();
+                let (detached, over) = (self.detached.clone(), over.clone());
                 tokio::spawn(async move {
                     tokio::select! {
                         _ = tokio::io::copy(&mut source, &mut input) => { let _ = input.shutdown().await; }
                         () = detached.cancelled() => {}
-                        () = gone.closed() => {}
+                        () = over.cancelled() => {}
                     }
                 });
             }
@@ -99,7 +101,9 @@ impl Pending {
             None => drop(input),
         }
         let (sender, detached) = (self.output, self.detached);
+        let over = over.drop_guard();
         tokio::spawn(async move {
+            let _over = over;
             loop {
                 let item = tokio::select! {
                     item = output.next() => item,

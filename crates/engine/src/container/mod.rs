@@ -126,14 +126,17 @@ impl Container {
         self.dir.join(format!("{}-json.log", self.id))
     }
 
-    /// Writes the record. Containers that are removed when they end need not survive a power
-    /// cut, which ends them all; the others are flushed to disk.
+    /// Writes the record. A power cut ends all containers. Those that are removed when they end and
+    /// those of the swarm's tasks, which are never started a second time, need not survive it; the
+    /// others are flushed to disk.
     pub(crate) fn save(&self) -> Result<()> {
         let (bytes, durable) = {
             let record = self.record();
             let bytes = serde_json::to_vec(&*record)
                 .map_err(|error| EngineError::from_source("encode container record", &error))?;
-            (bytes, !record.host_config.auto_remove.unwrap_or(false))
+            let once = record.host_config.auto_remove == Some(true)
+                || record.labels().contains_key("com.docker.swarm.task.id");
+            (bytes, !once)
         };
         write_atomically(&self.dir.join("config.json"), &bytes, durable)
             .map_err(|error| EngineError::from_source("write container record", &error))

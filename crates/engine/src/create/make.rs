@@ -32,6 +32,8 @@ impl Engine {
         name: Option<String>,
         request: CreateRequest,
     ) -> Result<m::ContainerCreateResponse> {
+        // It is likely to start at once.
+        skep_runtime::cgroup::announce_join();
         let CreateRequest {
             mut config,
             mut host_config,

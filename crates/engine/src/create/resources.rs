@@ -193,7 +193,7 @@ fn check_cpuset(host: &m::HostConfig, facts: &HostFacts) -> Result<()> {
         };
         let Some(wanted) = parse_list(text) else {
             return Err(EngineError::invalid(format!(
-                "Invalid value {text} for {label}"
+                "Invalid value {text} for {label}: invalid format: {text}"
             )));
         };
         let have = parse_list(available).unwrap_or_default();

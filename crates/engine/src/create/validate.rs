@@ -130,8 +130,9 @@ pub(crate) fn check_host_config(
             "unknown or invalid runtime name: {runtime}"
         )));
     }
-    for target in host.tmpfs.iter().flatten().map(|(target, _)| target) {
+    for (target, options) in host.tmpfs.iter().flatten() {
         mounts::check_tmpfs_target(target)?;
+        mounts::check_tmpfs_options(options)?;
     }
     check_log(host, daemon)?;
     Ok(warnings)

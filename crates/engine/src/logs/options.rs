@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bollard_stubs::models as m;
 use skep_runtime::LogTarget;
 
+use crate::config::ReloadableConfig;
 use crate::container::Record;
 use crate::error::{EngineError, Result};
 
@@ -26,29 +27,38 @@ pub(crate) fn check(driver: &str, options: &HashMap<String, String>) -> Result<(
             "log driver '{other}' is not supported yet"
         ))),
         other => Err(EngineError::invalid(format!(
-            "logger: no log driver named '{other}' is registered"
+            "error looking up logging plugin {other}: plugin {other:?} not found"
         ))),
     }
 }
 
+/// Refuses a default that every container would be refused for.
+pub(crate) fn check_default(config: &ReloadableConfig) -> Result<()> {
+    let driver = match config.log_driver.as_str() {
+        "" => "json-file",
+        driver => driver,
+    };
+    let options = config.log_opts.clone().into_iter().collect();
+    check(driver, &options).map_err(|error| error.context("failed to set log opts"))
+}
+
 fn check_json_file(options: &HashMap<String, String>) -> Result<()> {
+    check_mode(options.get("mode").map_or("", String::as_str))?;
     for (key, value) in options {
         match key.as_str() {
-            "max-size" | "max-buffer-size" => {
+            "max-size" => {
                 size(value)?;
             }
             "max-file" => {
                 max_file(value)?;
             }
+            "max-buffer-size" => {
+                return Err(EngineError::invalid(
+                    "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
+                ));
+            }
             "compress" => {
                 truth(value)?;
-            }
-            "mode" => {
-                if !matches!(value.as_str(), "" | "blocking" | "non-blocking") {
-                    return Err(EngineError::invalid(format!(
-                        "logger: logging mode not supported: {value}"
-                    )));
-                }
             }
             "labels-regex" | "env-regex" => {
                 return Err(EngineError::not_implemented(format!(
@@ -60,7 +70,8 @@ fn check_json_file(options: &HashMap<String, String>) -> Result<()> {
                     "templates in log opt 'tag' are not supported yet",
                 ));
             }
-            key if ATTRIBUTE_OPTIONS.contains(&key) => {}
+            // The mode was looked at first.
+            key if key == "mode" || ATTRIBUTE_OPTIONS.contains(&key) => {}
             _ => {
                 return Err(EngineError::invalid(format!(
                     "unknown log opt '{key}' for json-file log driver"
@@ -89,6 +100,19 @@ fn check_json_file(options: &HashMap<String, String>) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// A file on this machine's disk takes lines as they come, so that there is no buffer to fill up.
+fn check_mode(mode: &str) -> Result<()> {
+    match mode {
+        "" | "blocking" => Ok(()),
+        "non-blocking" => Err(EngineError::not_implemented(
+            "log opt 'mode=non-blocking' is not supported yet: the log mode that works is 'blocking'",
+        )),
+        other => Err(EngineError::invalid(format!(
+            "logger: logging mode not supported: {other}"
+        ))),
+    }
 }
 
 /// What the shim shall do with this container's output.
@@ -237,7 +261,27 @@ mod tests {
         );
         assert_eq!(
             check("nope", &options(&[])).unwrap_err().message,
-            "logger: no log driver named 'nope' is registered"
+            "error looking up logging plugin nope: plugin \"nope\" not found"
+        );
+    }
+
+    #[test]
+    fn a_log_that_may_drop_lines_is_refused_rather_than_promised() {
+        let refused = |pairs: &[(&str, &str)]| check("json-file", &options(pairs)).unwrap_err();
+        assert!(check("json-file", &options(&[("mode", "blocking")])).is_ok());
+        let non_blocking = refused(&[("mode", "non-blocking"), ("max-buffer-size", "1m")]);
+        assert!(
+            non_blocking
+                .message
+                .contains("'mode=non-blocking' is not supported yet")
+        );
+        assert_eq!(
+            refused(&[("max-buffer-size", "1m")]).message,
+            "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
+        );
+        assert_eq!(
+            refused(&[("mode", "fast")]).message,
+            "logger: logging mode not supported: fast"
         );
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use parse::{
     ParsedMount, check_tmpfs_target, clean_path, parse_bind, parse_mount, parse_volumes_from,
 };
+pub(crate) use tmpfs::check_tmpfs_options;
 
 /// The kinds of mount that are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

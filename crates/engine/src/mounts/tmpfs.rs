@@ -2,11 +2,81 @@
 
 use bollard_stubs::models as m;
 
+use crate::error::{EngineError, Result};
+
+/// Of mounts in general.
+const FLAGS: &[&str] = &[
+    "defaults",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "sync",
+    "async",
+    "dirsync",
+    "remount",
+    "mand",
+    "nomand",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "bind",
+    "rbind",
+    "unbindable",
+    "runbindable",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+];
+/// Of this file system, with a value.
+const VALUES: &[&str] = &[
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "nr_inodes",
+    "nr_blocks",
+    "mpol",
+];
+
+/// Refuses options of `--tmpfs` that nobody knows, with Docker's text.
+pub(crate) fn check_tmpfs_options(options: &str) -> Result<()> {
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let known = match option.split_once('=') {
+            Some((key, _)) => VALUES.contains(&key),
+            None => FLAGS.contains(&option),
+        };
+        if !known {
+            let parts: Vec<String> = option
+                .splitn(2, '=')
+                .map(|part| format!("{part:?}"))
+                .collect();
+            return Err(EngineError::invalid(format!(
+                "invalid tmpfs option [{}]",
+                parts.join(" ")
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// `TmpfsOptions` as a comma-separated list for the kernel.
 pub(crate) fn tmpfs_options(
     options: Option<&m::MountTmpfsOptions>,
     read_only: bool,
-) -> Result<String, String> {
+) -> std::result::Result<String, String> {
     let mut list = Vec::new();
     if read_only {
         list.push("ro".to_owned());
@@ -55,5 +125,13 @@ mod tests {
             tmpfs_options(Some(&bad), false).unwrap_err(),
             "invalid option: uid"
         );
+    }
+
+    #[test]
+    fn unknown_options_are_refused_with_dockers_text() {
+        assert!(check_tmpfs_options("rw,size=1m,mode=1777,noexec,").is_ok());
+        let refused = |text: &str| check_tmpfs_options(text).unwrap_err().message;
+        assert_eq!(refused("foo"), r#"invalid tmpfs option ["foo"]"#);
+        assert_eq!(refused("ro,foo=1"), r#"invalid tmpfs option ["foo" "1"]"#);
     }
 }

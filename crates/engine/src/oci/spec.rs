@@ -107,6 +107,8 @@ fn process(spec: ContainerSpec, input: &SpecInput<'_>) -> ContainerSpec {
     command.push(path);
     command.extend(args);
     let mut env = environment(record.config.env.as_ref(), &hostname, record.tty());
+    // An empty one counts as none, as in runc.
+    env.retain(|variable| variable != "HOME=");
     if !env.iter().any(|variable| variable.starts_with("HOME=")) {
         env.push(format!("HOME={}", input.user.home));
     }

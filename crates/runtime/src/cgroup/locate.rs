@@ -22,6 +22,24 @@ pub(super) fn of_process(pid: i32, name: &str) -> io::Result<Cgroup> {
     Ok(locate(&membership, &mounts, name, host_version()))
 }
 
+/// The file that lists the processes of a cgroup in which this process is, in whichever hierarchy.
+pub(super) fn own_processes() -> io::Result<Option<PathBuf>> {
+    let membership = std::fs::read_to_string("/proc/self/cgroup")?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(processes_of(&membership, &mounts).filter(|path| path.exists()))
+}
+
+fn processes_of(membership: &str, mountinfo: &str) -> Option<PathBuf> {
+    let mounts: Vec<Mount<'_>> = mountinfo.lines().filter_map(Mount::parse).collect();
+    membership.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let controller = controllers.split(',').next()?;
+        let mount = mounts.iter().find(|mount| mount.holds(controller))?;
+        Some(mount.directory_of(path)?.join("cgroup.procs"))
+    })
+}
+
 /// Mounts of v1 hierarchies that have controllers: where they are, and what they control.
 pub(super) fn v1_hierarchies(mountinfo: &str) -> Vec<(PathBuf, Vec<String>)> {
     let is_controller = |option: &&str| {
@@ -135,6 +153,20 @@ mod tests {
             .map(|(key, path)| (key.as_str(), path.to_str().unwrap()))
             .collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_own_cgroup_is_found_in_any_hierarchy() {
+        let of = |membership| processes_of(membership, MOUNTS).unwrap();
+        assert_eq!(
+            of("9:gone:/x\n4:memory:/a/b\n0::/\n"),
+            Path::new("/sys/fs/cgroup/memory/a/b/cgroup.procs")
+        );
+        assert_eq!(
+            of("0::/service\n"),
+            Path::new("/sys/fs/cgroup/unified/service/cgroup.procs")
+        );
+        assert_eq!(processes_of("0::/\n", ""), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! libcontainer (or the OCI runtime) makes it; afterwards shim and daemon read and write its files
 //! themselves, so nothing here depends on who made the container.
 
+mod announce;
 pub(crate) mod devices;
 mod locate;
 mod stats;
@@ -17,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+pub use announce::announce_join;
 pub use stats::{BlockIo, CpuStats, MemoryStats, PidsStats, Stats};
 
 /// Which interface the host's cgroups have.

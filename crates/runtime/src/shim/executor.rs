@@ -214,7 +214,7 @@ fn executable(path: &Path) -> io::Result<()> {
 }
 
 /// The error's text as Go has it: lower case and without a number.
-pub(super) fn go_error(error: &io::Error) -> String {
+pub(crate) fn go_error(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOEXEC) => "exec format error".to_owned(),
         Some(libc::ELOOP) => "too many levels of symbolic links".to_owned(),

@@ -15,6 +15,8 @@ mod builtin;
 mod client;
 mod complaints;
 mod creator;
+
+pub(crate) use executor::go_error;
 #[cfg(test)]
 mod device_tests;
 mod executor;

@@ -296,6 +296,7 @@ impl Supervisor {
             log.shrink();
         }
         sys::return_free_memory();
+        sys::forget_code();
     }
 
     fn drop_dead_connections(&mut self) {

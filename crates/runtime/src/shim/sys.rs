@@ -197,6 +197,45 @@ pub(super) fn return_free_memory() {
     }
 }
 
+/// Unmaps the pages of code and constants that were used so far: making a container takes far more of
+/// them than waiting for its end. What is needed again comes back from the page cache.
+pub(super) fn forget_code() {
+    unsafe extern "C" fn forget(
+        object: *mut libc::dl_phdr_info,
+        _: usize,
+        _: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the dynamic linker passes a valid object with that many program headers.
+        let (base, headers) = unsafe {
+            let object = &*object;
+            let count = usize::from(object.dlpi_phnum);
+            let headers = std::slice::from_raw_parts(object.dlpi_phdr, count);
+            (object.dlpi_addr, headers)
+        };
+        for header in headers {
+            // Segments that were never writable are the file's own pages. (The read-only part of a
+            // writable one holds relocated pointers, which would be lost.)
+            if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0 {
+                let start = (base + header.p_vaddr) as usize;
+                let end = (start + header.p_memsz as usize) & !(PAGE - 1);
+                let start = start & !(PAGE - 1);
+                // SAFETY: private read-only file pages, which come back unchanged when touched.
+                unsafe {
+                    libc::madvise(
+                        start as *mut libc::c_void,
+                        end.saturating_sub(start),
+                        libc::MADV_DONTNEED,
+                    )
+                };
+            }
+        }
+        0
+    }
+    const PAGE: usize = 4096;
+    // SAFETY: the callback fits the signature and takes no data.
+    unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
+}
+
 /// Loads a device program and attaches it to a v2 cgroup.
 pub(super) fn attach_device_program(instructions: &[u8], cgroup: BorrowedFd<'_>) -> io::Result<()> {
     const BPF_PROG_LOAD: libc::c_int = 5;

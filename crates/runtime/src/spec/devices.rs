@@ -10,6 +10,7 @@ use oci_spec::runtime::{
 use serde_json::json;
 
 use super::SpecError;
+use crate::shim::go_error;
 
 /// `--device host:container:permissions`: the node and the rule. A directory is for
 /// [`host_devices`].
@@ -22,7 +23,7 @@ pub fn device_at(
         path: host.display().to_string(),
         reason,
     };
-    let metadata = std::fs::metadata(host).map_err(|error| failed(error.to_string()))?;
+    let metadata = std::fs::metadata(host).map_err(|error| failed(go_error(&error)))?;
     let device =
         node(container, &metadata).ok_or_else(|| failed("not a device node".to_owned()))?;
     let rule = rule(

@@ -74,7 +74,11 @@ impl Supervisor {
         let Some(container) = &self.container else {
             return;
         };
-        if let Err(error) = status.write(&container.call.bundle) {
+        let awaited = self
+            .connections
+            .iter()
+            .any(|connection| matches!(connection.role, Role::Exit));
+        if let Err(error) = status.write(&container.call.bundle, !awaited) {
             // Those who are connected will still be told; there is nowhere else to write it.
             let _ = std::io::Write::write_fmt(
                 &mut std::io::stderr(),
