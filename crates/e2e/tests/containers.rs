@@ -1,5 +1,7 @@
 //! `docker run` and the life of a container, as a user types it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::io::Write as _;
 use std::process::Stdio;
 
@@ -586,14 +588,7 @@ fn the_default_bridge_gives_an_address_a_gateway_and_a_way_out() {
     assert_eq!(bridge["IPAddress"], "172.17.0.2");
     assert_eq!(bridge["Gateway"], "172.17.0.1");
     assert_eq!(bridge["IPPrefixLen"], 16);
-    assert_eq!(
-        daemon
-            .ok("run --rm busybox ping -c 1 -W 2 -q 172.17.0.1")
-            .lines()
-            .count()
-            > 1,
-        true
-    );
+    daemon.ok("run --rm busybox ping -c 1 -W 2 -q 172.17.0.1");
     daemon.ok("run --rm busybox ping -c 1 -W 2 -q 172.17.0.2");
     // The router knows no way back to 172.17.0.0/16, so an answer proves the NAT.
     daemon.ok(&format!(

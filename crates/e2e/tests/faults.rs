@@ -1,6 +1,8 @@
 //! Faults: full disks, deaths at bad moments, requests that cross each other. Nothing acknowledged is
 //! lost, nothing half-made stays.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::path::Path;
 
 use skep_testkit::{Daemon, eventually};

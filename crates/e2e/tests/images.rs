@@ -102,7 +102,7 @@ fn what_is_no_image_is_refused_and_leaves_nothing() {
     let junk = daemon.scratch().join("junk.tar");
     std::fs::File::create(&junk)
         .unwrap()
-        .write_all(&[7; 20_000])
+        .write_all(&vec![7; 20_000])
         .unwrap();
     assert_ne!(daemon.sh(&format!("load -i {}", junk.display())).code, 0);
 

@@ -1,5 +1,7 @@
 //! The daemon dies; containers, logs and the swarm do not.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use serde_json::Value;
 use skep_testkit::{Daemon, eventually};
 

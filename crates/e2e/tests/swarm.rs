@@ -1,5 +1,7 @@
 //! Walk A: a swarm of one, command for command.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use serde_json::Value;
 use skep_testkit::{Daemon, eventually, eventually_within};
 use std::time::Duration;
