@@ -152,3 +152,38 @@ fn a_full_disk_refuses_what_must_be_stored_and_works_again_with_room() {
     );
     assert_eq!(daemon.ok("run --rm busybox echo works"), "works");
 }
+
+#[test]
+fn a_second_daemon_on_the_same_exec_root_is_refused() {
+    let daemon = Daemon::start();
+    daemon.ok("run -d --name cc busybox sleep 1000");
+    let other = daemon.scratch().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let flag = |name: &str, file: &str| format!("--{name}={}", other.join(file).display());
+    let output = daemon
+        .machine()
+        .command(&std::env::var("SKEP_BIN").unwrap())
+        .args(["daemon", "--config-file=/dev/null"])
+        .arg(flag("pidfile", "pid"))
+        .arg(flag("data-root", "data"))
+        .arg(format!("--exec-root={}", daemon.scratch().join("run").display()))
+        .arg(format!("--host=unix://{}", other.join("s").display()))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("give this one its own --exec-root"), "{text}");
+    assert_eq!(daemon.ok("exec cc echo unharmed"), "unharmed");
+}
+
+#[test]
+fn a_default_log_driver_that_is_not_there_is_an_error_at_start() {
+    for (flag, words) in [
+        ("--log-driver=nope", "nope"),
+        ("--log-opt=nonsense=1", "unknown log opt 'nonsense' for json-file log driver"),
+    ] {
+        let error = Daemon::builder().flag(flag).start().unwrap_err();
+        assert!(error.to_string().contains(words), "{error:#}");
+    }
+}

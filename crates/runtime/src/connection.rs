@@ -26,7 +26,10 @@ pub(crate) async fn connect(directory: &Path) -> Result<Option<UnixStream>, Runt
         Err(error)
             if matches!(
                 error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                // Reset: it stopped listening while we stood in the queue.
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
             ) =>
         {
             Ok(None)

@@ -155,10 +155,10 @@ pub fn config_in(path: &Path, cgroup_parent: &str) -> EngineConfig {
 fn shim() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(2).unwrap();
-    let shim = target.join("examples/shim");
+    let shim = target.join("examples/engine_shim");
     assert!(
         shim.exists(),
-        "build it with: cargo build -p skep-engine --example shim"
+        "build it with: cargo build -p skep-engine --example engine_shim"
     );
     shim
 }
