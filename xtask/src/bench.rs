@@ -30,13 +30,21 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
 
 fn engine() -> anyhow::Result<()> {
     install::for_tests()?;
-    install::packages(if install::on_path("iptables") { &[] } else { &["iptables"] })?;
+    install::packages(if install::on_path("iptables") {
+        &[]
+    } else {
+        &["iptables"]
+    })?;
     let skep = shell::build_skep()?;
     let tarballs = shell::target().join("images");
     images::ensure(&tarballs)?;
     let tree = install::debian_docker()?;
     let cli = install::docker_cli()?;
-    for (name, value) in [("SKEP_BIN", &skep), ("SKEP_IMAGES", &tarballs), ("SKEP_DOCKER", &cli)] {
+    for (name, value) in [
+        ("SKEP_BIN", &skep),
+        ("SKEP_IMAGES", &tarballs),
+        ("SKEP_DOCKER", &cli),
+    ] {
         #[expect(unsafe_code, reason = "set_var is unsafe while other threads may read")]
         // SAFETY: this program has one thread so far.
         unsafe {
@@ -56,7 +64,11 @@ fn peer(tree: &Path) -> anyhow::Result<Daemon> {
     let config = shell::target().join("peers/daemon.json");
     std::fs::write(&config, "{}")?;
     let join = |parts: &[&str]| {
-        parts.iter().map(|part| tree.join(part).display().to_string()).collect::<Vec<_>>().join(":")
+        parts
+            .iter()
+            .map(|part| tree.join(part).display().to_string())
+            .collect::<Vec<_>>()
+            .join(":")
     };
     let path = format!(
         "{}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -65,7 +77,10 @@ fn peer(tree: &Path) -> anyhow::Result<Daemon> {
     Daemon::builder()
         .program(&tree.join("usr/sbin/dockerd"))
         .env("PATH", &path)
-        .env("LD_LIBRARY_PATH", &join(&["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]))
+        .env(
+            "LD_LIBRARY_PATH",
+            &join(&["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]),
+        )
         .flag(&format!("--config-file={}", config.display()))
         .image("busybox")
         .start()
@@ -88,7 +103,9 @@ impl Figures {
         let mut figures = Self::default();
         figures.idle_kb.push(family_pss(daemon.pid())? as f64);
         for _ in 0..SAMPLES {
-            figures.run_ms.push(timed(|| daemon.ok("run --rm busybox true")));
+            figures
+                .run_ms
+                .push(timed(|| daemon.ok("run --rm busybox true")));
         }
         daemon.ok("run -d --name bench busybox sleep 100000");
         for _ in 0..SAMPLES {
@@ -110,21 +127,35 @@ impl Figures {
         let name = format!("bench{round}");
         let socket = daemon.socket();
         let started = Instant::now();
-        daemon.ok(&format!("service create --detach --name {name} --replicas {REPLICAS} busybox sleep 100000"));
+        daemon.ok(&format!(
+            "service create --detach --name {name} --replicas {REPLICAS} busybox sleep 100000"
+        ));
         until(|| Ok(running_tasks(&socket, &name)? == REPLICAS))?;
         self.create_ms.push(started.elapsed().as_secs_f64() * 1e3);
         let started = Instant::now();
         daemon.ok(&format!("service rm {name}"));
-        until(|| Ok(get(&socket, "/containers/json?all=1")?.as_array().is_some_and(Vec::is_empty)))?;
+        until(|| {
+            Ok(get(&socket, "/containers/json?all=1")?
+                .as_array()
+                .is_some_and(Vec::is_empty))
+        })?;
         self.remove_ms.push(started.elapsed().as_secs_f64() * 1e3);
         Ok(())
     }
 }
 
 fn running_tasks(socket: &Path, service: &str) -> anyhow::Result<usize> {
-    let tasks = get(socket, &format!("/tasks?filters={{\"service\":[\"{service}\"]}}"))?;
+    let tasks = get(
+        socket,
+        &format!("/tasks?filters={{\"service\":[\"{service}\"]}}"),
+    )?;
     let running = |task: &&Value| task["Status"]["State"] == "running";
-    Ok(tasks.as_array().context("tasks are a list")?.iter().filter(running).count())
+    Ok(tasks
+        .as_array()
+        .context("tasks are a list")?
+        .iter()
+        .filter(running)
+        .count())
 }
 
 fn until(mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
@@ -141,11 +172,16 @@ fn until(mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
 /// One GET over the API socket; HTTP/1.0, so the body simply ends.
 fn get(socket: &Path, path: &str) -> anyhow::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
-    let path = path.replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
+    let path = path
+        .replace('{', "%7B")
+        .replace('}', "%7D")
+        .replace('"', "%22");
     write!(stream, "GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .context("an answer without a body")?;
     serde_json::from_str(body).with_context(|| format!("not JSON: {body}"))
 }
 
@@ -160,7 +196,10 @@ fn family_pss(pid: u32) -> anyhow::Result<u64> {
     let mut total = pss(pid)?;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let children = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|text| text.parse().ok()) {
+        for child in children
+            .split_whitespace()
+            .filter_map(|text| text.parse().ok())
+        {
             total += family_pss(child).unwrap_or(0);
         }
     }
@@ -169,8 +208,15 @@ fn family_pss(pid: u32) -> anyhow::Result<u64> {
 
 fn pss(pid: u32) -> anyhow::Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find(|line| line.starts_with("Pss:")).context("no Pss")?;
-    Ok(line.split_whitespace().nth(1).and_then(|digits| digits.parse().ok()).unwrap_or(0))
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Pss:"))
+        .context("no Pss")?;
+    Ok(line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0))
 }
 
 /// The processes that stand between the daemon and a container.
@@ -189,18 +235,50 @@ fn shims(root: &Path) -> Vec<u32> {
 }
 
 fn print_table(ours: &Figures, theirs: &Figures) {
-    println!("\n{:<44} {:>12} {:>12} {:>8} {:>4}", "median", "skep", "dockerd", "ratio", "n");
+    println!(
+        "\n{:<44} {:>12} {:>12} {:>8} {:>4}",
+        "median", "skep", "dockerd", "ratio", "n"
+    );
     let rows: [(&str, &[f64], &[f64], &str); 6] = [
-        ("docker run --rm busybox true", &ours.run_ms, &theirs.run_ms, "ms"),
+        (
+            "docker run --rm busybox true",
+            &ours.run_ms,
+            &theirs.run_ms,
+            "ms",
+        ),
         ("docker exec c true", &ours.exec_ms, &theirs.exec_ms, "ms"),
-        ("service create --replicas 50 until 50/50", &ours.create_ms, &theirs.create_ms, "ms"),
-        ("service rm until no container is left", &ours.remove_ms, &theirs.remove_ms, "ms"),
-        ("daemon idle (with its children), PSS", &ours.idle_kb, &theirs.idle_kb, "kB"),
-        ("per container, beside its own processes, PSS", &ours.container_kb, &theirs.container_kb, "kB"),
+        (
+            "service create --replicas 50 until 50/50",
+            &ours.create_ms,
+            &theirs.create_ms,
+            "ms",
+        ),
+        (
+            "service rm until no container is left",
+            &ours.remove_ms,
+            &theirs.remove_ms,
+            "ms",
+        ),
+        (
+            "daemon idle (with its children), PSS",
+            &ours.idle_kb,
+            &theirs.idle_kb,
+            "kB",
+        ),
+        (
+            "per container, beside its own processes, PSS",
+            &ours.container_kb,
+            &theirs.container_kb,
+            "kB",
+        ),
     ];
     for (name, ours, theirs, unit) in rows {
         let (a, b) = (median(ours), median(theirs));
-        println!("{name:<44} {a:>9.1} {unit} {b:>9.1} {unit} {:>7.1}x {:>4}", b / a, ours.len());
+        println!(
+            "{name:<44} {a:>9.1} {unit} {b:>9.1} {unit} {:>7.1}x {:>4}",
+            b / a,
+            ours.len()
+        );
     }
 }
 

@@ -18,7 +18,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     images::ensure(&tarballs)?;
     let cli = install::docker_cli()?;
     // The daemon of the test kit reads these.
-    for (name, value) in [("SKEP_BIN", &skep), ("SKEP_IMAGES", &tarballs), ("SKEP_DOCKER", &cli)] {
+    for (name, value) in [
+        ("SKEP_BIN", &skep),
+        ("SKEP_IMAGES", &tarballs),
+        ("SKEP_DOCKER", &cli),
+    ] {
         #[expect(unsafe_code, reason = "set_var is unsafe while other threads may read")]
         // SAFETY: this program has one thread so far.
         unsafe {
@@ -27,8 +31,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
 
     say("Starting a throwaway daemon in a network namespace of its own");
-    let mut daemon =
-        Daemon::builder().image("timecheck").image("busybox").start().context("the daemon")?;
+    let mut daemon = Daemon::builder()
+        .image("timecheck")
+        .image("busybox")
+        .start()
+        .context("the daemon")?;
     let demo = Demo { daemon: &daemon };
     demo.docker("version --format {{.Server.Platform.Name}}:{{.Server.Version}}")?;
 
@@ -37,7 +44,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     demo.docker("node ls")?;
 
     say("A service with three replicas");
-    demo.docker(&format!("service create --name {SERVICE} --replicas 3 --update-delay 1s skep/timecheck:1.0"))?;
+    demo.docker(&format!(
+        "service create --name {SERVICE} --replicas 3 --update-delay 1s skep/timecheck:1.0"
+    ))?;
     demo.docker(&format!("service ps {SERVICE}"))?;
     demo.docker("ps")?;
 
@@ -52,7 +61,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     demo.docker(&format!("service logs --tail 1 {SERVICE}"))?;
 
     say("An update to version 2.0, then back");
-    demo.docker(&format!("service update --image skep/timecheck:2.0 {SERVICE}"))?;
+    demo.docker(&format!(
+        "service update --image skep/timecheck:2.0 {SERVICE}"
+    ))?;
     demo.docker(&format!("service update --rollback {SERVICE}"))?;
     demo.docker(&format!("service ps {SERVICE}"))?;
 

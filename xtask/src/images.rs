@@ -74,7 +74,7 @@ pub(crate) fn ensure(out_dir: &Path) -> anyhow::Result<Images> {
 fn build(recipe: &Recipe, packages: &Packages, out_dir: &Path) -> anyhow::Result<()> {
     let tarball = out_dir.join(format!("{}.tar", recipe.file));
     let key_file = out_dir.join(format!("{}.key", recipe.file));
-    let versions = packages.versions(recipe.packages)?;
+    let versions = Packages::versions(recipe.packages)?;
     let key = key(&versions);
     if tarball.exists() && fs::read_to_string(&key_file).is_ok_and(|old| old == key) {
         return Ok(());
@@ -100,8 +100,5 @@ fn key(versions: &[String]) -> String {
         hash.update(version);
         hash.update("\n");
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(hash.finalize())
 }

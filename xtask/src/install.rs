@@ -8,13 +8,20 @@ use anyhow::Context as _;
 use crate::shell;
 
 /// A program and the package that brings it.
-const PROGRAMS: &[(&str, &str)] =
-    &[("nft", "nftables"), ("ip", "iproute2"), ("nsenter", "util-linux"), ("runc", "runc")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("runc", "runc"),
+];
 
 /// Installs what is missing for running daemons in network namespaces.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
-    let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !on_path(program)).map(|&(_, package)| package).collect();
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !on_path(program))
+        .map(|&(_, package)| package)
+        .collect();
     packages(&missing)?;
     docker_cli().map(drop)
 }
@@ -38,7 +45,11 @@ pub(crate) fn packages(names: &[&str]) -> anyhow::Result<()> {
 
 /// `apt-get update`, which a fresh machine needs before any install.
 pub(crate) fn refresh_package_lists() -> anyhow::Result<()> {
-    shell::run(Command::new("apt-get").args(["update", "--quiet"]).stdout(Stdio::null()))
+    shell::run(
+        Command::new("apt-get")
+            .args(["update", "--quiet"])
+            .stdout(Stdio::null()),
+    )
 }
 
 /// The stock docker CLI: the one on the PATH, else Debian's.
@@ -62,13 +73,24 @@ pub(crate) fn debian_docker() -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&downloads)?;
     shell::run(
         Command::new("apt-get")
-            .args(["download", "--quiet", "docker.io", "containerd", "tini", "libltdl7", "libdevmapper1.02.1"])
+            .args([
+                "download",
+                "--quiet",
+                "docker.io",
+                "containerd",
+                "tini",
+                "libltdl7",
+                "libdevmapper1.02.1",
+            ])
             .current_dir(&downloads)
             .stdout(Stdio::null()),
     )?;
     for package in std::fs::read_dir(&downloads)? {
         let package = package?.path();
-        if package.extension().is_some_and(|extension| extension == "deb") {
+        if package
+            .extension()
+            .is_some_and(|extension| extension == "deb")
+        {
             unpack(&package, &tree)?;
         }
     }
@@ -77,7 +99,12 @@ pub(crate) fn debian_docker() -> anyhow::Result<PathBuf> {
 
 fn unpack(package: &Path, tree: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(tree)?;
-    shell::run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(tree))
+    shell::run(
+        Command::new("dpkg-deb")
+            .arg("--extract")
+            .arg(package)
+            .arg(tree),
+    )
 }
 
 /// Whether a program is on the PATH.

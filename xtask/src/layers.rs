@@ -52,15 +52,23 @@ const IMPURE: &[(&str, &str)] = &[
 
 /// Fails with every edge that points upward.
 pub(crate) fn check() -> anyhow::Result<()> {
-    let text = shell::output(&mut shell::cargo(&["metadata", "--format-version=1", "--no-deps"]))?;
+    let text = shell::output(&mut shell::cargo(&[
+        "metadata",
+        "--format-version=1",
+        "--no-deps",
+    ]))?;
     let metadata: Value = serde_json::from_str(&text)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata without packages")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata without packages")?;
     let layers: BTreeMap<&str, u8> = LAYERS.iter().copied().collect();
     let mut faults = Vec::new();
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
         let Some(&layer) = layers.get(name) else {
-            faults.push(format!("{name} has no layer: add it to xtask/src/layers.rs"));
+            faults.push(format!(
+                "{name} has no layer: add it to xtask/src/layers.rs"
+            ));
             continue;
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
@@ -70,13 +78,17 @@ pub(crate) fn check() -> anyhow::Result<()> {
                 && normal
                 && below > layer
             {
-                faults.push(format!("{name} (L{layer}) must not depend on {on} (above it)"));
+                faults.push(format!(
+                    "{name} (L{layer}) must not depend on {on} (above it)"
+                ));
             }
             if let Some((_, reason)) = IMPURE.iter().find(|(crate_name, _)| *crate_name == on)
                 && normal
                 && layer == 1
             {
-                faults.push(format!("{name} is a pure crate and must not depend on {on}: {reason}"));
+                faults.push(format!(
+                    "{name} is a pure crate and must not depend on {on}: {reason}"
+                ));
             }
         }
     }
@@ -90,11 +102,15 @@ pub(crate) fn check() -> anyhow::Result<()> {
 /// Size of every source file that may hold two subjects, largest first; advice, not a failure.
 pub(crate) fn long_files() -> anyhow::Result<()> {
     let listed = shell::output(
-        Command::new("git").args(["ls-files", "*.rs"]).current_dir(shell::root()),
+        Command::new("git")
+            .args(["ls-files", "*.rs"])
+            .current_dir(shell::root()),
     )?;
     let mut long: Vec<(usize, &str)> = Vec::new();
     for file in listed.lines() {
-        let lines = std::fs::read_to_string(shell::root().join(file))?.lines().count();
+        let lines = std::fs::read_to_string(shell::root().join(file))?
+            .lines()
+            .count();
         if lines > 900 {
             long.push((lines, file));
         }

@@ -27,7 +27,9 @@ Usage: cargo xtask COMMAND
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (command, rest) = args.split_first().map_or(("", &[][..]), |(c, rest)| (c.as_str(), rest));
+    let (command, rest) = args
+        .split_first()
+        .map_or(("", &[][..]), |(c, rest)| (c.as_str(), rest));
     let outcome = match command {
         "demo" => demo::run(),
         "test" => steps::test(rest),

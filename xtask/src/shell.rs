@@ -20,7 +20,9 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 
 /// Runs to the end, showing the output; fails when the command fails.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("can't run {command:?}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("can't run {command:?}"))?;
     if !status.success() {
         bail!("{command:?} failed: {status}");
     }
@@ -29,7 +31,9 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs to the end and returns standard output; fails with the command's own error text.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output().with_context(|| format!("can't run {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("can't run {command:?}"))?;
     if !output.status.success() {
         bail!(
             "{command:?} failed: {}\n{}{}",

@@ -10,10 +10,18 @@ use crate::{images, install, layers, shell};
 /// Formatting, the layer rule and lints.
 pub(crate) fn verify() -> anyhow::Result<()> {
     step("layers", layers::check)?;
-    step("format", || shell::run(&mut shell::cargo(&["fmt", "--all", "--check"])))?;
+    step("format", || {
+        shell::run(&mut shell::cargo(&["fmt", "--all", "--check"]))
+    })?;
     step("lints", || {
         shell::run(&mut shell::cargo(&[
-            "clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings",
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
         ]))
     })?;
     layers::long_files()
@@ -22,7 +30,12 @@ pub(crate) fn verify() -> anyhow::Result<()> {
 /// Formatting and machine-applicable lint fixes.
 pub(crate) fn fix() -> anyhow::Result<()> {
     shell::run(&mut shell::cargo(&[
-        "clippy", "--fix", "--allow-dirty", "--allow-staged", "--workspace", "--all-targets",
+        "clippy",
+        "--fix",
+        "--allow-dirty",
+        "--allow-staged",
+        "--workspace",
+        "--all-targets",
     ]))?;
     shell::run(&mut shell::cargo(&["fmt", "--all"]))
 }
@@ -64,6 +77,9 @@ fn step<T>(name: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Resul
     println!("== {name}");
     let started = Instant::now();
     let outcome = run()?;
-    println!("== {name}: done in {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "== {name}: done in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     Ok(outcome)
 }

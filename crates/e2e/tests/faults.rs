@@ -166,7 +166,10 @@ fn a_second_daemon_on_the_same_exec_root_is_refused() {
         .args(["daemon", "--config-file=/dev/null"])
         .arg(flag("pidfile", "pid"))
         .arg(flag("data-root", "data"))
-        .arg(format!("--exec-root={}", daemon.scratch().join("run").display()))
+        .arg(format!(
+            "--exec-root={}",
+            daemon.scratch().join("run").display()
+        ))
         .arg(format!("--host=unix://{}", other.join("s").display()))
         .stdin(std::process::Stdio::null())
         .output()
@@ -181,7 +184,10 @@ fn a_second_daemon_on_the_same_exec_root_is_refused() {
 fn a_default_log_driver_that_is_not_there_is_an_error_at_start() {
     for (flag, words) in [
         ("--log-driver=nope", "nope"),
-        ("--log-opt=nonsense=1", "unknown log opt 'nonsense' for json-file log driver"),
+        (
+            "--log-opt=nonsense=1",
+            "unknown log opt 'nonsense' for json-file log driver",
+        ),
     ] {
         let error = Daemon::builder().flag(flag).start().unwrap_err();
         assert!(error.to_string().contains(words), "{error:#}");

@@ -21,11 +21,15 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let called_as = args.next().unwrap_or_default();
     let rest: Vec<OsString> = args.collect();
-    let name = std::path::Path::new(&called_as).file_name().unwrap_or_default();
+    let name = std::path::Path::new(&called_as)
+        .file_name()
+        .unwrap_or_default();
     if name == "dockerd" {
         return daemon::main("dockerd", &rest);
     }
-    let (command, rest) = rest.split_first().map_or((None, &[][..]), |(c, rest)| (c.to_str(), rest));
+    let (command, rest) = rest
+        .split_first()
+        .map_or((None, &[][..]), |(c, rest)| (c.to_str(), rest));
     match command {
         // First, and before anything allocates: this process lives as long as its container.
         Some("shim") => {

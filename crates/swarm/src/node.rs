@@ -139,18 +139,23 @@ impl Node {
             loop {
                 changed.borrow_and_update();
                 let snapshot = self.store.snapshot();
-                let ready = snapshot.get::<proto::Node>(self.id.as_str()).is_some_and(|node| {
-                    node.description.is_some()
-                        && node.status.as_ref().is_some_and(|status| {
-                            status.state() == proto::node_status::State::Ready
-                        })
-                });
+                let ready = snapshot
+                    .get::<proto::Node>(self.id.as_str())
+                    .is_some_and(|node| {
+                        node.description.is_some()
+                            && node.status.as_ref().is_some_and(|status| {
+                                status.state() == proto::node_status::State::Ready
+                            })
+                    });
                 if ready || changed.changed().await.is_err() {
                     return;
                 }
             }
         };
-        if tokio::time::timeout(READY_TIMEOUT, registered).await.is_err() {
+        if tokio::time::timeout(READY_TIMEOUT, registered)
+            .await
+            .is_err()
+        {
             tracing::warn!(node.id = %self.id, "the node's agent has not registered yet");
         }
     }

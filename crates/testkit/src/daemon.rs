@@ -340,11 +340,21 @@ impl Daemon {
                 .filter(|path| **path != self.data_root())
                 .map(|path| named("mount", path)),
         );
-        left.extend(cleanup::processes_naming(root).iter().map(|pid| format!("process {pid}")));
         left.extend(
-            cleanup::processes_in_cgroup(&self.cgroup).iter().map(|pid| format!("process {pid}")),
+            cleanup::processes_naming(root)
+                .iter()
+                .map(|pid| format!("process {pid}")),
         );
-        left.extend(cleanup::cgroups_below(&self.cgroup).iter().map(|path| named("cgroup", path)));
+        left.extend(
+            cleanup::processes_in_cgroup(&self.cgroup)
+                .iter()
+                .map(|pid| format!("process {pid}")),
+        );
+        left.extend(
+            cleanup::cgroups_below(&self.cgroup)
+                .iter()
+                .map(|path| named("cgroup", path)),
+        );
         let links = self.machine.links().unwrap_or_default();
         left.extend(
             links

@@ -58,11 +58,17 @@ impl Layer {
 
     /// Directories above come of themselves.
     fn put(&mut self, path: &str, node: Node) {
+        // One spelling for each path: dockerd refuses a layer that names one twice.
+        let segments: Vec<&str> = path
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+            .collect();
+        let path = segments.join("/");
         for (slash, _) in path.match_indices('/') {
             let above = Node::Directory { mode: 0o755 };
             self.nodes.entry(path[..slash].to_owned()).or_insert(above);
         }
-        self.nodes.insert(path.to_owned(), node);
+        self.nodes.insert(path, node);
     }
 
     pub(super) fn tar(&self) -> io::Result<Vec<u8>> {

@@ -23,7 +23,7 @@ impl Packages {
     }
 
     /// `name=version` of what apt would install now. A fresh machine first fetches its lists.
-    pub(super) fn versions(&self, names: &[&str]) -> anyhow::Result<Vec<String>> {
+    pub(super) fn versions(names: &[&str]) -> anyhow::Result<Vec<String>> {
         if let Ok(versions) = candidates(names) {
             return Ok(versions);
         }
@@ -34,7 +34,7 @@ impl Packages {
     /// A tree with the packages and the libraries they need.
     pub(super) fn tree(&self, names: &[&str]) -> anyhow::Result<Tree> {
         let wanted = with_libraries(names)?;
-        let mut versions = self.versions(&wanted.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let mut versions = Self::versions(&wanted.iter().map(String::as_str).collect::<Vec<_>>())?;
         versions.sort();
         let root = self.dir.join(names.join("+"));
         let done = root.join(".versions");

@@ -71,10 +71,7 @@ fn append(tar: &mut Builder<impl Write>, name: &str, content: &[u8]) -> io::Resu
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// Go's name of this machine's architecture.

@@ -174,7 +174,11 @@ async fn nothing_is_started_before_the_whole_head_has_left() {
         action: Action::Works(exec, ""),
     };
     let router = router((), identity, vec![route]);
-    tokio::spawn(serve_connection(Box::new(server), router, CancellationToken::new()));
+    tokio::spawn(serve_connection(
+        Box::new(server),
+        router,
+        CancellationToken::new(),
+    ));
     client
         .write_all(format!("POST /exec HTTP/1.1\r\n{UPGRADE}").as_bytes())
         .await

@@ -30,13 +30,13 @@ pub(crate) fn engine(settings: &Settings) -> anyhow::Result<EngineConfig> {
     }
     config.default_ulimits = ulimits(settings)?;
     config.default_shm_size = size("default-shm-size", &settings.text("default-shm-size"))?;
-    config.default_cgroupns_mode =
-        one_of(settings, "default-cgroupns-mode", &["host", "private"])?;
+    config.default_cgroupns_mode = one_of(settings, "default-cgroupns-mode", &["host", "private"])?;
     if let Some(mode) = one_of(settings, "default-ipc-mode", &["shareable", "private"])? {
         config.default_ipc_mode = mode;
     }
-    config.seccomp_profile =
-        settings.optional("seccomp-profile").filter(|profile| profile != "builtin");
+    config.seccomp_profile = settings
+        .optional("seccomp-profile")
+        .filter(|profile| profile != "builtin");
     config.no_new_privileges = settings.bool("no-new-privileges");
     config.cgroup_parent = settings.optional("cgroup-parent");
     config.init = settings.bool("init");
@@ -81,13 +81,18 @@ fn check(settings: &Settings) -> anyhow::Result<()> {
         bail!("invalid default MTU: {}", settings.int("mtu"));
     }
     if settings.int("shutdown-timeout") < -1 {
-        bail!("invalid shutdown timeout: {}", settings.int("shutdown-timeout"));
+        bail!(
+            "invalid shutdown timeout: {}",
+            settings.int("shutdown-timeout")
+        );
     }
     for option in settings.list("exec-opt") {
         match option.split_once('=') {
             Some(("native.cgroupdriver", "cgroupfs")) => {}
             Some(("native.cgroupdriver", other)) => {
-                bail!("invalid exec-opt ({option}): cgroup driver \"{other}\" is not supported: use cgroupfs")
+                bail!(
+                    "invalid exec-opt ({option}): cgroup driver \"{other}\" is not supported: use cgroupfs"
+                )
             }
             Some((key, _)) => bail!("invalid exec-opt ({option}): unknown option: '{key}'"),
             None => bail!("invalid exec-opt ({option}): must be formatted 'opt=value'"),
@@ -108,7 +113,10 @@ fn labels(given: &[String]) -> anyhow::Result<Vec<String>> {
             bail!("conflict labels for {key}={value} and {key}={other}");
         }
     }
-    Ok(by_key.into_iter().map(|(key, value)| format!("{key}={value}")).collect())
+    Ok(by_key
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect())
 }
 
 fn runtimes(settings: &Settings) -> anyhow::Result<BTreeMap<String, OciRuntime>> {
@@ -118,12 +126,20 @@ fn runtimes(settings: &Settings) -> anyhow::Result<BTreeMap<String, OciRuntime>>
             bail!("runtime name '{name}' is reserved");
         }
         let runtime = match &value {
-            Value::String(path) => OciRuntime { path: PathBuf::from(path), args: Vec::new() },
+            Value::String(path) => OciRuntime {
+                path: PathBuf::from(path),
+                args: Vec::new(),
+            },
             Value::Object(entry) => {
                 if entry.get("runtimeType").is_some_and(|kind| kind != "") {
-                    bail!("runtime '{name}': skep runs OCI runtimes by path, not containerd shims (runtimeType)");
+                    bail!(
+                        "runtime '{name}': skep runs OCI runtimes by path, not containerd shims (runtimeType)"
+                    );
                 }
-                let path = entry.get("path").and_then(Value::as_str).unwrap_or_default();
+                let path = entry
+                    .get("path")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 let args = entry.get("runtimeArgs").and_then(Value::as_array);
                 OciRuntime {
                     path: PathBuf::from(path),
@@ -148,14 +164,24 @@ fn runtimes(settings: &Settings) -> anyhow::Result<BTreeMap<String, OciRuntime>>
 fn ulimits(settings: &Settings) -> anyhow::Result<Vec<m::ResourcesUlimits>> {
     match settings.json("default-ulimit") {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) => items.iter().map(|item| ulimit(item.as_str().unwrap_or_default())).collect(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| ulimit(item.as_str().unwrap_or_default()))
+            .collect(),
         Some(Value::Object(entries)) => entries
             .iter()
             .map(|(name, entry)| {
                 let number = |key: &str| {
-                    entry.get(key).and_then(Value::as_i64).with_context(|| format!("default-ulimits: {name} needs {key}"))
+                    entry
+                        .get(key)
+                        .and_then(Value::as_i64)
+                        .with_context(|| format!("default-ulimits: {name} needs {key}"))
                 };
-                Ok(m::ResourcesUlimits { name: Some(name.clone()), soft: Some(number("Soft")?), hard: Some(number("Hard")?) })
+                Ok(m::ResourcesUlimits {
+                    name: Some(name.clone()),
+                    soft: Some(number("Soft")?),
+                    hard: Some(number("Hard")?),
+                })
             })
             .collect(),
         Some(_) => bail!("default-ulimits must be an object"),
@@ -163,14 +189,24 @@ fn ulimits(settings: &Settings) -> anyhow::Result<Vec<m::ResourcesUlimits>> {
 }
 
 fn ulimit(text: &str) -> anyhow::Result<m::ResourcesUlimits> {
-    let (name, values) = text.split_once('=').with_context(|| format!("invalid ulimit argument: {text}"))?;
+    let (name, values) = text
+        .split_once('=')
+        .with_context(|| format!("invalid ulimit argument: {text}"))?;
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-    let number = |digits: &str| digits.parse::<i64>().with_context(|| format!("invalid ulimit argument: {text}"));
+    let number = |digits: &str| {
+        digits
+            .parse::<i64>()
+            .with_context(|| format!("invalid ulimit argument: {text}"))
+    };
     let (soft, hard) = (number(soft)?, number(hard)?);
     if hard != -1 && (soft == -1 || soft > hard) {
         bail!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}");
     }
-    Ok(m::ResourcesUlimits { name: Some(name.to_owned()), soft: Some(soft), hard: Some(hard) })
+    Ok(m::ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(soft),
+        hard: Some(hard),
+    })
 }
 
 fn network(settings: &Settings) -> anyhow::Result<NetworkOptions> {
@@ -180,10 +216,18 @@ fn network(settings: &Settings) -> anyhow::Result<NetworkOptions> {
         bail!("you specified -b & --bip, mutually exclusive options. Please specify only one");
     }
     if !settings.bool("iptables") && !settings.bool("icc") {
-        bail!("You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true");
+        bail!(
+            "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true"
+        );
     }
     let mut gateways = addresses("host-gateway-ip", &settings.list("host-gateway-ip"))?;
-    gateways.extend(addresses("host-gateway-ip", settings.optional("host-gateway-ip").as_slice()).unwrap_or_default());
+    gateways.extend(
+        addresses(
+            "host-gateway-ip",
+            settings.optional("host-gateway-ip").as_slice(),
+        )
+        .unwrap_or_default(),
+    );
     gateways.dedup();
     Ok(NetworkOptions {
         bridge,
@@ -191,14 +235,19 @@ fn network(settings: &Settings) -> anyhow::Result<NetworkOptions> {
         fixed_cidr: settings.optional("fixed-cidr"),
         default_gateway: address(settings, "default-gateway")?,
         default_address_pools: pools(settings)?,
-        mtu: u32::try_from(settings.int("mtu")).ok().filter(|_| settings.is_set("mtu")),
+        mtu: u32::try_from(settings.int("mtu"))
+            .ok()
+            .filter(|_| settings.is_set("mtu")),
         iptables: settings.bool("iptables"),
         ip_forward: settings.bool("ip-forward"),
         ip_masq: settings.bool("ip-masq"),
         icc: settings.bool("icc"),
         userland_proxy: settings.bool("userland-proxy"),
         ip: address(settings, "ip")?,
-        dns: addresses("dns", &settings.list("dns"))?.iter().map(IpAddr::to_string).collect(),
+        dns: addresses("dns", &settings.list("dns"))?
+            .iter()
+            .map(IpAddr::to_string)
+            .collect(),
         dns_opts: settings.list("dns-opt"),
         dns_search: settings.list("dns-search"),
         host_gateway_ips: gateways,
@@ -208,8 +257,12 @@ fn network(settings: &Settings) -> anyhow::Result<NetworkOptions> {
 
 /// `base=10.0.0.0/8,size=24` on the command line; objects of base and size in the file.
 fn pools(settings: &Settings) -> anyhow::Result<Vec<(String, u8)>> {
-    let Some(value) = settings.json("default-address-pool") else { return Ok(Vec::new()) };
-    let items = value.as_array().context("default-address-pools must be an array")?;
+    let Some(value) = settings.json("default-address-pool") else {
+        return Ok(Vec::new());
+    };
+    let items = value
+        .as_array()
+        .context("default-address-pools must be an array")?;
     items.iter().map(pool).collect()
 }
 
@@ -221,9 +274,15 @@ fn pool(item: &Value) -> anyhow::Result<(String, u8)> {
         ),
         Value::String(text) => {
             let field = |key: &str| {
-                text.split(',').filter_map(|pair| pair.split_once('=')).find(|(k, _)| *k == key).map(|(_, v)| v.to_owned())
+                text.split(',')
+                    .filter_map(|pair| pair.split_once('='))
+                    .find(|(k, _)| *k == key)
+                    .map(|(_, v)| v.to_owned())
             };
-            (field("base"), field("size").and_then(|digits| digits.parse().ok()))
+            (
+                field("base"),
+                field("size").and_then(|digits| digits.parse().ok()),
+            )
         }
         _ => (None, None),
     };
@@ -233,12 +292,19 @@ fn pool(item: &Value) -> anyhow::Result<(String, u8)> {
     }
 }
 
-fn one_of(settings: &Settings, name: &'static str, allowed: &[&str]) -> anyhow::Result<Option<String>> {
+fn one_of(
+    settings: &Settings,
+    name: &'static str,
+    allowed: &[&str],
+) -> anyhow::Result<Option<String>> {
     let value = settings.optional(name);
     if let Some(value) = &value
         && !allowed.contains(&value.as_str())
     {
-        bail!("{name} ({value}) is invalid: use one of {}", allowed.join(", "));
+        bail!(
+            "{name} ({value}) is invalid: use one of {}",
+            allowed.join(", ")
+        );
     }
     Ok(value)
 }
@@ -250,7 +316,10 @@ fn address(settings: &Settings, name: &'static str) -> anyhow::Result<Option<IpA
 fn addresses(name: &str, texts: &[String]) -> anyhow::Result<Vec<IpAddr>> {
     texts
         .iter()
-        .map(|text| text.parse().with_context(|| format!("invalid {name}: {text} is not an ip address")))
+        .map(|text| {
+            text.parse()
+                .with_context(|| format!("invalid {name}: {text} is not an ip address"))
+        })
         .collect()
 }
 
@@ -258,7 +327,11 @@ fn addresses(name: &str, texts: &[String]) -> anyhow::Result<Vec<IpAddr>> {
 fn size(name: &str, text: &str) -> anyhow::Result<i64> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let factor: i64 = match lower[digits.len()..].trim().trim_end_matches("ib").trim_end_matches('b') {
+    let factor: i64 = match lower[digits.len()..]
+        .trim()
+        .trim_end_matches("ib")
+        .trim_end_matches('b')
+    {
         "" => 1,
         "k" => 1 << 10,
         "m" => 1 << 20,
@@ -266,7 +339,9 @@ fn size(name: &str, text: &str) -> anyhow::Result<i64> {
         "t" => 1 << 40,
         _ => bail!("invalid {name}: invalid size: '{text}'"),
     };
-    let number: f64 = digits.parse().with_context(|| format!("invalid {name}: invalid size: '{text}'"))?;
+    let number: f64 = digits
+        .parse()
+        .with_context(|| format!("invalid {name}: invalid size: '{text}'"))?;
     Ok((number * factor as f64) as i64)
 }
 
@@ -276,7 +351,13 @@ mod tests {
 
     #[test]
     fn sizes_take_dockers_suffixes() {
-        for (text, bytes) in [("64m", 64 << 20), ("64MiB", 64 << 20), ("1.5g", 3 << 29), ("1024", 1024), ("2kb", 2048)] {
+        for (text, bytes) in [
+            ("64m", 64 << 20),
+            ("64MiB", 64 << 20),
+            ("1.5g", 3 << 29),
+            ("1024", 1024),
+            ("2kb", 2048),
+        ] {
             assert_eq!(size("x", text).unwrap(), bytes, "{text}");
         }
         assert!(size("x", "big").is_err());

@@ -23,7 +23,10 @@ const FIRST_ACTIVATED_FD: i32 = 3;
 /// A bound socket, ready to accept.
 pub(crate) enum Listener {
     Unix(UnixListener),
-    Tcp { socket: std::net::TcpListener, tls: Option<Arc<rustls::ServerConfig>> },
+    Tcp {
+        socket: std::net::TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    },
 }
 
 /// What `--host` asks for.
@@ -64,7 +67,9 @@ pub(crate) fn bind(settings: &Settings) -> anyhow::Result<Listeners> {
     for host in hosts {
         match parse(&host, tls.is_some())? {
             Host::Unix(path) => {
-                listeners.sockets.push(Listener::Unix(bind_unix(&path, &settings.text("group"))?));
+                listeners
+                    .sockets
+                    .push(Listener::Unix(bind_unix(&path, &settings.text("group"))?));
                 listeners.files.push(path);
             }
             Host::Tcp(address) => bind_tcp(&host, &address, tls.as_ref(), &mut listeners)?,
@@ -79,7 +84,11 @@ pub(crate) fn bind(settings: &Settings) -> anyhow::Result<Listeners> {
 }
 
 fn parse(host: &str, tls: bool) -> anyhow::Result<Host> {
-    let port = if tls { DEFAULT_TLS_PORT } else { DEFAULT_TCP_PORT };
+    let port = if tls {
+        DEFAULT_TLS_PORT
+    } else {
+        DEFAULT_TCP_PORT
+    };
     let (scheme, rest) = host.split_once("://").unwrap_or(("tcp", host));
     Ok(match scheme {
         "unix" if rest.is_empty() => Host::Unix(PathBuf::from(DEFAULT_SOCKET)),
@@ -110,7 +119,10 @@ fn parse(host: &str, tls: bool) -> anyhow::Result<Host> {
 fn bind_unix(path: &Path, group: &str) -> anyhow::Result<UnixListener> {
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
-            bail!("can't create unix socket {}: a file of that name is in the way", path.display());
+            bail!(
+                "can't create unix socket {}: a file of that name is in the way",
+                path.display()
+            );
         }
         if UnixStream::connect(path).is_ok() {
             bail!(
@@ -129,8 +141,7 @@ fn bind_unix(path: &Path, group: &str) -> anyhow::Result<UnixListener> {
     let previous = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
     let bound = UnixListener::bind(path);
     rustix::process::umask(previous);
-    let socket =
-        bound.with_context(|| format!("can't create unix socket {}", path.display()))?;
+    let socket = bound.with_context(|| format!("can't create unix socket {}", path.display()))?;
     if let Some(gid) = group_id(group)? {
         std::os::unix::fs::chown(path, None, Some(gid))?;
     }
@@ -146,13 +157,18 @@ fn group_id(group: &str) -> anyhow::Result<Option<u32>> {
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let found = groups.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        (fields.next() == Some(group))
+            .then(|| fields.nth(1)?.parse().ok())
+            .flatten()
     });
     if found.is_none() && group != "docker" && !group.is_empty() {
         bail!("group {group} not found");
     }
     if found.is_none() {
-        tracing::warn!(group, "the group of the API socket does not exist: only root can use it");
+        tracing::warn!(
+            group,
+            "the group of the API socket does not exist: only root can use it"
+        );
     }
     Ok(found)
 }
@@ -176,21 +192,33 @@ fn bind_tcp(
     // `localhost` may mean 127.0.0.1 and ::1; dockerd binds the first that works.
     let socket = std::net::TcpListener::bind(addresses.as_slice())
         .with_context(|| format!("listen tcp {address}"))?;
-    listeners.sockets.push(Listener::Tcp { socket, tls: tls.cloned() });
+    listeners.sockets.push(Listener::Tcp {
+        socket,
+        tls: tls.cloned(),
+    });
     Ok(())
 }
 
 fn activated(which: &str) -> anyhow::Result<Vec<OwnedFd>> {
-    let ours = std::env::var("LISTEN_PID").ok().and_then(|pid| pid.parse().ok())
+    let ours = std::env::var("LISTEN_PID")
+        .ok()
+        .and_then(|pid| pid.parse().ok())
         == Some(std::process::id());
-    let count: i32 = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let count: i32 = std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
     if !ours || count == 0 {
-        bail!("no sockets found via socket activation: make sure the service was started by systemd");
+        bail!(
+            "no sockets found via socket activation: make sure the service was started by systemd"
+        );
     }
     let chosen = match which {
         "" | "*" => FIRST_ACTIVATED_FD..FIRST_ACTIVATED_FD + count,
         number => {
-            let fd: i32 = number.parse().with_context(|| format!("invalid descriptor fd://{number}"))?;
+            let fd: i32 = number
+                .parse()
+                .with_context(|| format!("invalid descriptor fd://{number}"))?;
             if !(FIRST_ACTIVATED_FD..FIRST_ACTIVATED_FD + count).contains(&fd) {
                 bail!("failed to match fd://{number} with an activated socket");
             }
@@ -199,7 +227,10 @@ fn activated(which: &str) -> anyhow::Result<Vec<OwnedFd>> {
     };
     Ok(chosen
         .map(|fd| {
-            #[expect(unsafe_code, reason = "descriptors handed over by systemd arrive as numbers")]
+            #[expect(
+                unsafe_code,
+                reason = "descriptors handed over by systemd arrive as numbers"
+            )]
             // SAFETY: LISTEN_PID names this process, so systemd gave it these descriptors and
             // nothing else owns them; each is taken once, at start.
             unsafe {
@@ -212,7 +243,10 @@ fn activated(which: &str) -> anyhow::Result<Vec<OwnedFd>> {
 fn from_fd(fd: OwnedFd, tls: Option<&Arc<rustls::ServerConfig>>) -> anyhow::Result<Listener> {
     match rustix::net::sockopt::socket_domain(&fd)? {
         rustix::net::AddressFamily::UNIX => Ok(Listener::Unix(UnixListener::from(fd))),
-        _ => Ok(Listener::Tcp { socket: fd.into(), tls: tls.cloned() }),
+        _ => Ok(Listener::Tcp {
+            socket: fd.into(),
+            tls: tls.cloned(),
+        }),
     }
 }
 
@@ -227,7 +261,9 @@ fn tls_config(settings: &Settings) -> anyhow::Result<Option<Arc<rustls::ServerCo
         PathBuf::from,
     );
     let file = |option: &'static str, default: &str| {
-        settings.optional(option).map_or_else(|| directory.join(default), PathBuf::from)
+        settings
+            .optional(option)
+            .map_or_else(|| directory.join(default), PathBuf::from)
     };
     let (certificate, key) = (file("tlscert", "cert.pem"), file("tlskey", "key.pem"));
     let chain = certificates(&certificate)?;
@@ -259,11 +295,12 @@ fn tls_config(settings: &Settings) -> anyhow::Result<Option<Arc<rustls::ServerCo
     Ok(Some(Arc::new(config)))
 }
 
-fn certificates(
-    path: &Path,
-) -> anyhow::Result<Vec<rustls::pki_types::CertificateDer<'static>>> {
+fn certificates(path: &Path) -> anyhow::Result<Vec<rustls::pki_types::CertificateDer<'static>>> {
     let bytes = std::fs::read(path).with_context(|| {
-        format!("could not load X509 key pair: can't read {}", path.display())
+        format!(
+            "could not load X509 key pair: can't read {}",
+            path.display()
+        )
     })?;
     let found = rustls_pemfile::certs(&mut bytes.as_slice()).collect::<Result<Vec<_>, _>>()?;
     if found.is_empty() {
@@ -290,7 +327,10 @@ mod tests {
         assert_eq!(host("tcp://[::1]"), Host::Tcp("[::1]:2375".into()));
         assert_eq!(host("127.0.0.1:1234"), Host::Tcp("127.0.0.1:1234".into()));
         assert_eq!(host("fd://"), Host::Activated(String::new()));
-        assert_eq!(parse("tcp://", true).unwrap(), Host::Tcp("localhost:2376".into()));
+        assert_eq!(
+            parse("tcp://", true).unwrap(),
+            Host::Tcp("localhost:2376".into())
+        );
         assert!(parse("ftp://x", false).is_err());
         assert!(parse("tcp://x:port", false).is_err());
     }
@@ -311,7 +351,9 @@ mod tests {
     #[test]
     fn an_unknown_group_that_was_asked_for_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let error = bind_unix(&dir.path().join("s"), "no-such-group").unwrap_err().to_string();
+        let error = bind_unix(&dir.path().join("s"), "no-such-group")
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "group no-such-group not found");
     }
 }

@@ -22,13 +22,18 @@ impl Level {
 /// Starts logging.
 pub(crate) fn start(settings: &Settings) -> anyhow::Result<Level> {
     let (filter, handle) = reload::Layer::new(level(settings)?);
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false);
     let layer = match settings.text("log-format").as_str() {
         "text" => format.with_ansi(false).boxed(),
         "json" => format.json().boxed(),
         other => bail!("invalid log format: {other}"),
     };
-    tracing_subscriber::registry().with(filter).with(layer).init();
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .init();
     Ok(Level(handle))
 }
 
@@ -36,12 +41,14 @@ fn level(settings: &Settings) -> anyhow::Result<LevelFilter> {
     if settings.bool("debug") {
         return Ok(LevelFilter::DEBUG);
     }
-    Ok(match settings.text("log-level").to_ascii_lowercase().as_str() {
-        "trace" => LevelFilter::TRACE,
-        "debug" => LevelFilter::DEBUG,
-        "info" => LevelFilter::INFO,
-        "warn" => LevelFilter::WARN,
-        "error" | "fatal" | "panic" => LevelFilter::ERROR,
-        other => bail!("invalid logging level: {other}"),
-    })
+    Ok(
+        match settings.text("log-level").to_ascii_lowercase().as_str() {
+            "trace" => LevelFilter::TRACE,
+            "debug" => LevelFilter::DEBUG,
+            "info" => LevelFilter::INFO,
+            "warn" => LevelFilter::WARN,
+            "error" | "fatal" | "panic" => LevelFilter::ERROR,
+            other => bail!("invalid logging level: {other}"),
+        },
+    )
 }

@@ -34,7 +34,11 @@ pub(crate) fn main(name: &'static str, args: &[OsString]) -> ExitCode {
         Err(error) => {
             // Help and version are "errors" to clap, and go to standard output.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(125)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match start(&matches) {
@@ -87,7 +91,9 @@ async fn serve(
     let exec_root = config.exec_root.clone();
     let data_root = config.data_root.clone();
     let experimental = config.experimental;
-    let engine = Engine::start(config).await.context("failed to start daemon")?;
+    let engine = Engine::start(config)
+        .await
+        .context("failed to start daemon")?;
     let cluster = start_cluster(&settings, &engine, data_root, live_restore)
         .await
         .context("failed to start cluster component")?;
@@ -98,7 +104,10 @@ async fn serve(
         .map(into_async)
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut api = tokio::spawn(skep_api::serve(sockets, router, shutdown.clone()));
-    tracing::info!(version = skep_engine::SERVER_VERSION, "daemon has completed initialization");
+    tracing::info!(
+        version = skep_engine::SERVER_VERSION,
+        "daemon has completed initialization"
+    );
 
     loop {
         tokio::select! {

@@ -58,11 +58,22 @@ const fn row(
     support: Support,
     help: &'static str,
 ) -> OptionSpec {
-    OptionSpec { flag, short: None, key, kind, default, support, help }
+    OptionSpec {
+        flag,
+        short: None,
+        key,
+        kind,
+        default,
+        support,
+        help,
+    }
 }
 
 const fn short(letter: char, spec: OptionSpec) -> OptionSpec {
-    OptionSpec { short: Some(letter), ..spec }
+    OptionSpec {
+        short: Some(letter),
+        ..spec
+    }
 }
 
 use Kind::{Bool, Int, Json, List, Map, Text};
@@ -214,9 +225,10 @@ fn argument(spec: &'static OptionSpec) -> Arg {
             .overrides_with(spec.flag)
             .value_name("int"),
         Kind::Text => arg.overrides_with(spec.flag).value_name("string"),
-        Kind::List | Kind::Map | Kind::Json => {
-            arg.action(ArgAction::Append).value_name("list").allow_hyphen_values(true)
-        }
+        Kind::List | Kind::Map | Kind::Json => arg
+            .action(ArgAction::Append)
+            .value_name("list")
+            .allow_hyphen_values(true),
     }
 }
 
@@ -231,5 +243,7 @@ pub(crate) fn go_bool(text: &str) -> Result<bool, String> {
 
 /// The option whose daemon.json key is `key` (a flag's own name counts too, as in dockerd).
 pub(crate) fn by_key(key: &str) -> Option<&'static OptionSpec> {
-    OPTIONS.iter().find(|spec| !spec.key.is_empty() && spec.key == key)
+    OPTIONS
+        .iter()
+        .find(|spec| !spec.key.is_empty() && spec.key == key)
 }

@@ -15,7 +15,9 @@ impl PidFile {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).context("failed to create pidfile directory")?;
         }
-        let old = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+        let old = std::fs::read_to_string(path)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
         if let Some(pid) = old.filter(|&pid: &u32| is_running(pid)) {
             bail!(
                 "failed to start daemon, ensure docker is not running or delete {}: process with \
@@ -25,7 +27,9 @@ impl PidFile {
         }
         std::fs::write(path, std::process::id().to_string())
             .with_context(|| format!("can't write the PID file {}", path.display()))?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -51,7 +55,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/docker.pid");
         let file = PidFile::create(&path).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), std::process::id().to_string());
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            std::process::id().to_string()
+        );
         drop(file);
         assert!(!path.exists());
     }
@@ -62,7 +69,10 @@ mod tests {
         let path = dir.path().join("docker.pid");
         std::fs::write(&path, "1").unwrap();
         let error = PidFile::create(&path).err().unwrap().to_string();
-        assert!(error.contains("process with PID 1 is still running"), "{error}");
+        assert!(
+            error.contains("process with PID 1 is still running"),
+            "{error}"
+        );
         assert!(path.exists());
     }
 }

@@ -16,7 +16,10 @@ pub(crate) enum SettingsError {
     #[error("unable to configure the Docker daemon with file {}: {reason}", file.display())]
     File { file: PathBuf, reason: String },
     #[error("\"{name}\" can not be used: {reason}")]
-    Refused { name: &'static str, reason: &'static str },
+    Refused {
+        name: &'static str,
+        reason: &'static str,
+    },
 }
 
 /// Keys whose value is an object with meaning of its own; other objects in daemon.json only group keys.
@@ -71,7 +74,10 @@ impl Settings {
             .map_err(|error| {
                 file_error(
                     file,
-                    format!("failed to decode configuration JSON at offset {}", error.valid_up_to()),
+                    format!(
+                        "failed to decode configuration JSON at offset {}",
+                        error.valid_up_to()
+                    ),
                 )
             })?
             .trim_start_matches('\u{feff}')
@@ -101,7 +107,11 @@ impl Settings {
             .filter_map(|(key, from_file)| {
                 let spec = options::by_key(key)?;
                 let from_flag = self.values.get(name(spec))?;
-                Some(format!("{key}: (from flag: {}, from file: {})", go(from_flag), go(from_file)))
+                Some(format!(
+                    "{key}: (from flag: {}, from file: {})",
+                    go(from_flag),
+                    go(from_file)
+                ))
             })
             .collect();
         if !conflicts.is_empty() {
@@ -112,7 +122,9 @@ impl Settings {
             return Err(file_error(file, reason));
         }
         for (key, value) in flat {
-            let Some(spec) = options::by_key(&key) else { continue };
+            let Some(spec) = options::by_key(&key) else {
+                continue;
+            };
             check_shape(spec, &value).map_err(|reason| file_error(file, reason))?;
             match (self.values.get_mut(name(spec)), value) {
                 (Some(Value::Object(flags)), Value::Object(more)) => flags.extend(more),
@@ -131,7 +143,10 @@ impl Settings {
                 && go(value) != spec.default
                 && !is_empty(value)
             {
-                return Err(SettingsError::Refused { name: spec_of(name).label(), reason });
+                return Err(SettingsError::Refused {
+                    name: spec_of(name).label(),
+                    reason,
+                });
             }
         }
         Ok(())
@@ -139,10 +154,12 @@ impl Settings {
 
     /// Options that were given but mean nothing to skep, with the reason, for the log.
     pub(crate) fn unused(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        self.values.keys().filter_map(|name| match spec_of(name).support {
-            Support::Unused(reason) => Some((spec_of(name).label(), reason)),
-            Support::Works | Support::Refused(_) => None,
-        })
+        self.values
+            .keys()
+            .filter_map(|name| match spec_of(name).support {
+                Support::Unused(reason) => Some((spec_of(name).label(), reason)),
+                Support::Works | Support::Refused(_) => None,
+            })
     }
 
     /// Whether the option was given at all, on the command line or in the file.
@@ -198,7 +215,11 @@ impl Settings {
 impl OptionSpec {
     /// The name a user knows the option by.
     fn label(&'static self) -> &'static str {
-        if self.flag.is_empty() { self.key } else { self.flag }
+        if self.flag.is_empty() {
+            self.key
+        } else {
+            self.flag
+        }
     }
 }
 
@@ -216,12 +237,26 @@ fn spec_of(name: &str) -> &'static OptionSpec {
 fn flag_value(spec: &'static OptionSpec, matches: &ArgMatches) -> Value {
     match spec.kind {
         Kind::Bool => Value::Bool(matches.get_one::<bool>(spec.flag).copied().unwrap_or(true)),
-        Kind::Int => Value::from(matches.get_one::<i64>(spec.flag).copied().unwrap_or_default()),
-        Kind::Text => {
-            Value::String(matches.get_one::<String>(spec.flag).cloned().unwrap_or_default())
-        }
+        Kind::Int => Value::from(
+            matches
+                .get_one::<i64>(spec.flag)
+                .copied()
+                .unwrap_or_default(),
+        ),
+        Kind::Text => Value::String(
+            matches
+                .get_one::<String>(spec.flag)
+                .cloned()
+                .unwrap_or_default(),
+        ),
         Kind::List | Kind::Json => Value::Array(
-            matches.get_many::<String>(spec.flag).into_iter().flatten().cloned().map(Value::String).collect(),
+            matches
+                .get_many::<String>(spec.flag)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .map(Value::String)
+                .collect(),
         ),
         Kind::Map => Value::Object(
             matches
@@ -256,7 +291,9 @@ fn check_shape(spec: &OptionSpec, value: &Value) -> Result<(), String> {
         Kind::Int => (value.is_i64(), "a whole number"),
         Kind::Text => (value.is_string() || value.is_number(), "a string"),
         Kind::List => (
-            value.as_array().is_some_and(|items| items.iter().all(Value::is_string)),
+            value
+                .as_array()
+                .is_some_and(|items| items.iter().all(Value::is_string)),
             "an array of strings",
         ),
         Kind::Map => (value.is_object(), "an object"),
@@ -296,7 +333,10 @@ fn is_empty(value: &Value) -> bool {
 }
 
 fn file_error(file: &Path, reason: String) -> SettingsError {
-    SettingsError::File { file: file.to_owned(), reason }
+    SettingsError::File {
+        file: file.to_owned(),
+        reason,
+    }
 }
 
 fn open_error(file: &Path, error: &std::io::Error) -> String {
@@ -316,15 +356,34 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.json");
         std::fs::write(&path, file).unwrap();
-        let mut args = vec!["dockerd".to_owned(), format!("--config-file={}", path.display())];
+        let mut args = vec![
+            "dockerd".to_owned(),
+            format!("--config-file={}", path.display()),
+        ];
         args.extend(flags.iter().map(|&flag| flag.to_owned()));
-        Settings::load(&options::command("dockerd").try_get_matches_from(args).unwrap())
+        Settings::load(
+            &options::command("dockerd")
+                .try_get_matches_from(args)
+                .unwrap(),
+        )
     }
 
     #[test]
     fn flags_take_their_value_with_a_space_or_an_equals_sign() {
-        let settings =
-            load(&["--data-root", "/a", "--exec-root=/b", "-D", "--iptables=false", "-H=unix:///x", "-H", "tcp://:1"], "").unwrap();
+        let settings = load(
+            &[
+                "--data-root",
+                "/a",
+                "--exec-root=/b",
+                "-D",
+                "--iptables=false",
+                "-H=unix:///x",
+                "-H",
+                "tcp://:1",
+            ],
+            "",
+        )
+        .unwrap();
         assert_eq!(settings.text("data-root"), "/a");
         assert_eq!(settings.text("exec-root"), "/b");
         assert!(settings.bool("debug"));
@@ -345,7 +404,9 @@ mod tests {
 
     #[test]
     fn an_option_in_both_places_is_an_error_naming_both_values() {
-        let error = load(&["--label", "a=b"], r#"{"labels": ["c=d"]}"#).unwrap_err().to_string();
+        let error = load(&["--label", "a=b"], r#"{"labels": ["c=d"]}"#)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.ends_with(
                 "the following directives are specified both as a flag and in the configuration \
@@ -368,18 +429,35 @@ mod tests {
 
     #[test]
     fn wrong_shapes_and_broken_json_are_errors() {
-        assert!(load(&[], r#"{"debug": "yes"}"#).unwrap_err().to_string().contains("debug must be a boolean"));
-        assert!(load(&[], "{").unwrap_err().to_string().contains("invalid JSON"));
+        assert!(
+            load(&[], r#"{"debug": "yes"}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("debug must be a boolean")
+        );
+        assert!(
+            load(&[], "{")
+                .unwrap_err()
+                .to_string()
+                .contains("invalid JSON")
+        );
     }
 
     #[test]
     fn an_empty_file_is_fine() {
-        assert_eq!(load(&[], "  \n").unwrap().text("data-root"), "/var/lib/docker");
+        assert_eq!(
+            load(&[], "  \n").unwrap().text("data-root"),
+            "/var/lib/docker"
+        );
     }
 
     #[test]
     fn an_unknown_flag_is_an_error() {
-        assert!(options::command("dockerd").try_get_matches_from(["dockerd", "--nope"]).is_err());
+        assert!(
+            options::command("dockerd")
+                .try_get_matches_from(["dockerd", "--nope"])
+                .is_err()
+        );
     }
 
     #[test]
@@ -392,6 +470,9 @@ mod tests {
     #[test]
     fn an_unused_option_is_reported() {
         let settings = load(&["--containerd=/x.sock"], "").unwrap();
-        assert_eq!(settings.unused().collect::<Vec<_>>(), [("containerd", "skep has no containerd")]);
+        assert_eq!(
+            settings.unused().collect::<Vec<_>>(),
+            [("containerd", "skep has no containerd")]
+        );
     }
 }

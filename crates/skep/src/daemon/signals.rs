@@ -70,9 +70,20 @@ async fn task_stacks() -> String {
 async fn task_stacks() -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
-    for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let read = |name: &str| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
-        let _ = writeln!(text, "{} in {}: {}", read("comm").trim(), read("wchan"), read("syscall").trim());
+    for thread in std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let read =
+            |name: &str| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{} in {}: {}",
+            read("comm").trim(),
+            read("wchan"),
+            read("syscall").trim()
+        );
     }
     text
 }
