@@ -9,10 +9,14 @@ use crate::shell;
 
 /// A program and the package that brings it.
 const PROGRAMS: &[(&str, &str)] = &[
-    ("nft", "nftables"),
+    ("busybox", "busybox-static"),
     ("ip", "iproute2"),
+    ("kill", "procps"),
+    ("nft", "nftables"),
     ("nsenter", "util-linux"),
+    ("ps", "procps"),
     ("runc", "runc"),
+    ("script", "bsdutils"),
 ];
 
 /// Installs what is missing for running daemons in network namespaces.
