@@ -91,12 +91,12 @@ fn a_full_disk_refuses_what_must_be_stored_and_works_again_with_room() {
     );
     let ballast = daemon.data_root().join("ballast");
     fill(&ballast);
-    let error = daemon.sh("create --name cc busybox true").fails_with(1);
+    let error = daemon.sh("create --name unborn busybox true").fails_with(1);
     assert!(
         error.to_lowercase().contains("no space left on device"),
         "{error}"
     );
-    assert_eq!(daemon.ok("ps -aq -f name=cc"), "");
+    assert_eq!(daemon.ok("ps -aq -f name=unborn"), "");
     // The log's last page may have room for a few.
     let mut acknowledged = vec!["kept".to_owned()];
     let error = (0..1000)
