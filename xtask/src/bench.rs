@@ -45,11 +45,7 @@ fn engine() -> anyhow::Result<()> {
         ("SKEP_IMAGES", &tarballs),
         ("SKEP_DOCKER", &cli),
     ] {
-        #[expect(unsafe_code, reason = "set_var is unsafe while other threads may read")]
-        // SAFETY: this program has one thread so far.
-        unsafe {
-            std::env::set_var(name, value);
-        }
+        shell::export(name, value);
     }
     println!("measuring skep");
     let ours = Figures::measure(&Daemon::builder().image("busybox").start()?)?;

@@ -23,11 +23,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         ("SKEP_IMAGES", &tarballs),
         ("SKEP_DOCKER", &cli),
     ] {
-        #[expect(unsafe_code, reason = "set_var is unsafe while other threads may read")]
-        // SAFETY: this program has one thread so far.
-        unsafe {
-            std::env::set_var(name, value);
-        }
+        shell::export(name, value);
     }
 
     say("Starting a throwaway daemon in a network namespace of its own");

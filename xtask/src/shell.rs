@@ -55,3 +55,13 @@ pub(crate) fn build_skep() -> anyhow::Result<PathBuf> {
     run(&mut cargo(&["build", "--release", "--package", "skep"]))?;
     Ok(target().join("release/skep"))
 }
+
+/// Sets a variable that the test kit's daemons read. Only for the start of a command, while this
+/// program has one thread.
+pub(crate) fn export(name: &str, value: &std::path::Path) {
+    #[expect(unsafe_code, reason = "set_var is unsafe while other threads may read")]
+    // SAFETY: commands call this before they start any thread.
+    unsafe {
+        std::env::set_var(name, value);
+    }
+}
