@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
-use skep_testkit::Daemon;
+use skep_testkit::{Daemon, DaemonBuilder};
 
 use crate::{images, install, shell};
 
 const SAMPLES: usize = 15;
 const REPLICAS: usize = 50;
 const SERVICE_ROUNDS: usize = 3;
+/// Containers that idle at the same time, of which the mean is told.
+const IDLE_CONTAINERS: usize = 8;
+/// A shim gives its memory back after two idle seconds.
+const IDLE_AFTER: Duration = Duration::from_secs(3);
 const SERVICE_BOUND: Duration = Duration::from_secs(40);
 
 /// Runs one suite and prints its table.
@@ -48,11 +52,20 @@ fn engine() -> anyhow::Result<()> {
         shell::export(name, value);
     }
     println!("measuring skep");
-    let ours = Figures::measure(&Daemon::builder().image("busybox").start()?)?;
+    let ours = Figures::measure(&alike(Daemon::builder()).start()?)?;
     println!("measuring dockerd");
     let theirs = Figures::measure(&peer(&tree)?)?;
     print_table(&ours, &theirs);
     Ok(())
+}
+
+/// What both daemons get: an exec root in memory, as `/run` is, and a name server that refuses at once.
+/// A daemon that asks the host's for a registry would wait for it in vain, and be measured for that.
+fn alike(builder: DaemonBuilder) -> DaemonBuilder {
+    builder
+        .exec_root_in_memory()
+        .name_server("127.0.0.1")
+        .image("busybox")
 }
 
 /// Debian's dockerd, run from the tree it was unpacked to.
@@ -70,7 +83,7 @@ fn peer(tree: &Path) -> anyhow::Result<Daemon> {
         "{}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
         join(&["usr/bin", "usr/sbin", "usr/libexec/docker"])
     );
-    Daemon::builder()
+    alike(Daemon::builder())
         .program(&tree.join("usr/sbin/dockerd"))
         .env("PATH", &path)
         .env(
@@ -78,7 +91,6 @@ fn peer(tree: &Path) -> anyhow::Result<Daemon> {
             &join(&["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]),
         )
         .flag(&format!("--config-file={}", config.display()))
-        .image("busybox")
         .start()
         .context("Debian's dockerd")
 }
@@ -107,10 +119,8 @@ impl Figures {
         for _ in 0..SAMPLES {
             figures.exec_ms.push(timed(|| daemon.ok("exec bench true")));
         }
-        for shim in shims(&daemon.scratch()) {
-            figures.container_kb.push(pss(shim)? as f64);
-        }
         daemon.ok("rm -f bench");
+        figures.idle_containers(daemon)?;
         daemon.ok("swarm init --advertise-addr 10.231.0.2");
         for round in 0..SERVICE_ROUNDS {
             // What a peer can not do here (dockerd wants kernel modules for some of it) must not
@@ -134,12 +144,27 @@ impl Figures {
         Ok(figures)
     }
 
+    fn idle_containers(&mut self, daemon: &Daemon) -> anyhow::Result<()> {
+        for number in 0..IDLE_CONTAINERS {
+            daemon.ok(&format!("run -d --name idle{number} busybox sleep 100000"));
+        }
+        std::thread::sleep(IDLE_AFTER);
+        for shim in shims(&daemon.scratch()) {
+            self.container_kb.push(pss(shim)? as f64);
+        }
+        for number in 0..IDLE_CONTAINERS {
+            daemon.ok(&format!("rm -f idle{number}"));
+        }
+        Ok(())
+    }
+
     fn service_round(&mut self, daemon: &Daemon, round: usize) -> anyhow::Result<()> {
         let name = format!("bench{round}");
         let socket = daemon.socket();
         let started = Instant::now();
         daemon.ok(&format!(
-            "service create --detach --name {name} --replicas {REPLICAS} busybox sleep 100000"
+            // A first process ignores TERM: the removal would measure the grace period.
+            "service create --detach --name {name} --replicas {REPLICAS} --stop-signal KILL busybox sleep 100000"
         ));
         until(|| Ok(running_tasks(&socket, &name)? == REPLICAS))?;
         self.create_ms.push(started.elapsed().as_secs_f64() * 1e3);
@@ -250,51 +275,81 @@ fn print_table(ours: &Figures, theirs: &Figures) {
         "\n{:<44} {:>12} {:>12} {:>8} {:>4}",
         "median", "skep", "dockerd", "ratio", "n"
     );
-    let rows: [(&str, &[f64], &[f64], &str); 6] = [
+    let rows: [Row<'_>; 6] = [
         (
             "docker run --rm busybox true",
             &ours.run_ms,
             &theirs.run_ms,
             "ms",
+            median,
         ),
-        ("docker exec c true", &ours.exec_ms, &theirs.exec_ms, "ms"),
+        (
+            "docker exec c true",
+            &ours.exec_ms,
+            &theirs.exec_ms,
+            "ms",
+            median,
+        ),
         (
             "service create --replicas 50 until 50/50",
             &ours.create_ms,
             &theirs.create_ms,
             "ms",
+            median,
         ),
         (
             "service rm until no container is left",
             &ours.remove_ms,
             &theirs.remove_ms,
             "ms",
+            median,
         ),
         (
             "daemon idle (with its children), PSS",
             &ours.idle_kb,
             &theirs.idle_kb,
             "kB",
+            median,
         ),
         (
-            "per container, beside its own processes, PSS",
+            "an idle container beside its own, mean PSS",
             &ours.container_kb,
             &theirs.container_kb,
             "kB",
+            mean,
         ),
     ];
-    for (name, ours, theirs, unit) in rows {
-        let (a, b) = (median(ours), median(theirs));
+    for (name, ours, theirs, unit, summary) in rows {
+        let (a, b) = (summary(ours), summary(theirs));
+        let ratio = a
+            .zip(b)
+            .map_or_else(|| "none".to_owned(), |(a, b)| format!("{:.1}x", b / a));
         println!(
-            "{name:<44} {a:>9.1} {unit} {b:>9.1} {unit} {:>7.1}x {:>4}",
-            b / a,
+            "{name:<44} {:>12} {:>12} {ratio:>8} {:>4}",
+            figure(a, unit),
+            figure(b, unit),
             ours.len()
         );
     }
 }
 
-fn median(samples: &[f64]) -> f64 {
+/// A name, our samples, the peer's, their unit, and what is told of them.
+type Row<'a> = (&'a str, &'a [f64], &'a [f64], &'a str, Summary);
+
+/// What a row makes of its samples; `None` without any.
+type Summary = fn(&[f64]) -> Option<f64>;
+
+fn figure(value: Option<f64>, unit: &str) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| format!("{value:.1} {unit}"))
+}
+
+fn median(samples: &[f64]) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    sorted.get(sorted.len() / 2).copied()
+}
+
+fn mean(samples: &[f64]) -> Option<f64> {
+    let sum: f64 = samples.iter().sum();
+    (!samples.is_empty()).then(|| sum / samples.len() as f64)
 }

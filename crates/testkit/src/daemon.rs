@@ -24,6 +24,7 @@ pub struct Daemon {
     program: PathBuf,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    own_resolver: bool,
     child: Option<Child>,
     docker: Docker,
 }
@@ -36,9 +37,26 @@ pub struct DaemonBuilder {
     program: Option<PathBuf>,
     environment: Vec<(String, String)>,
     data_root_bytes: Option<u64>,
+    name_server: Option<String>,
+    exec_root_in_memory: bool,
 }
 
 impl DaemonBuilder {
+    /// Shows the daemon an `/etc/resolv.conf` of its own with this name server. The host's may not
+    /// be reachable from the test's namespace, and waiting for it takes longer than being refused.
+    #[must_use]
+    pub fn name_server(mut self, address: &str) -> Self {
+        self.name_server = Some(address.to_owned());
+        self
+    }
+
+    /// Puts the exec root on a tmpfs, as `/run` is.
+    #[must_use]
+    pub fn exec_root_in_memory(mut self) -> Self {
+        self.exec_root_in_memory = true;
+        self
+    }
+
     /// Puts the data root on a file system of its own with this many bytes, for full disks.
     #[must_use]
     pub fn data_root_of(mut self, bytes: u64) -> Self {
@@ -92,12 +110,19 @@ impl DaemonBuilder {
             program: self.program.map_or_else(skep_program, Ok)?,
             flags: self.flags,
             environment: self.environment,
+            own_resolver: self.name_server.is_some(),
             child: None,
             docker,
             directory,
         };
         if let Some(bytes) = self.data_root_bytes {
-            daemon.limit_data_root(bytes)?;
+            mount_memory(&daemon.data_root(), &format!("size={bytes}"))?;
+        }
+        if self.exec_root_in_memory {
+            mount_memory(&daemon.exec_root(), "mode=0711")?;
+        }
+        if let Some(address) = self.name_server {
+            std::fs::write(daemon.resolver(), format!("nameserver {address}\n"))?;
         }
         daemon.spawn()?;
         for image in &self.images {
@@ -160,6 +185,14 @@ impl Daemon {
         self.directory.path().join("data")
     }
 
+    fn exec_root(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    fn resolver(&self) -> PathBuf {
+        self.directory.path().join("resolv.conf")
+    }
+
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("docker.sock")
@@ -190,7 +223,7 @@ impl Daemon {
     #[must_use]
     pub fn command(&self) -> Command {
         let path = |name: &str| self.directory.path().join(name).display().to_string();
-        let mut command = self.machine.command(&self.program.display().to_string());
+        let mut command = self.program_in_machine();
         if self.program.file_name().is_some_and(|name| name == "skep") {
             command.arg("daemon");
         }
@@ -212,18 +245,20 @@ impl Daemon {
         command
     }
 
-    fn limit_data_root(&self, bytes: u64) -> anyhow::Result<()> {
-        let path = self.data_root();
-        std::fs::create_dir(&path)?;
-        let size = std::ffi::CString::new(format!("size={bytes}"))?;
-        rustix::mount::mount(
-            "tmpfs",
-            &path,
-            "tmpfs",
-            rustix::mount::MountFlags::empty(),
-            size.as_c_str(),
-        )
-        .context("can't mount the data root")
+    /// With a resolver of its own it gets a mount namespace that shows it. Each step becomes the
+    /// next, so that the child's process id is the daemon's.
+    fn program_in_machine(&self) -> Command {
+        let program = self.program.display().to_string();
+        if !self.own_resolver {
+            return self.machine.command(&program);
+        }
+        let mut command = self.machine.command("unshare");
+        command
+            .args(["--mount", "--propagation=slave", "sh", "-c"])
+            .arg("mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"")
+            .arg(self.resolver())
+            .arg(program);
+        command
     }
 
     fn spawn(&mut self) -> anyhow::Result<()> {
@@ -336,8 +371,8 @@ impl Daemon {
         left.extend(
             cleanup::mounts_below(root)
                 .iter()
-                // The data root's own, if it has one.
-                .filter(|path| **path != self.data_root())
+                // Those made for the test itself.
+                .filter(|path| **path != self.data_root() && **path != self.exec_root())
                 .map(|path| named("mount", path)),
         );
         left.extend(
@@ -377,6 +412,19 @@ impl Drop for Daemon {
         }
         cleanup::sweep(self.directory.path(), &self.cgroup);
     }
+}
+
+fn mount_memory(path: &Path, options: &str) -> anyhow::Result<()> {
+    std::fs::create_dir(path)?;
+    let options = std::ffi::CString::new(options)?;
+    rustix::mount::mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        rustix::mount::MountFlags::empty(),
+        options.as_c_str(),
+    )
+    .with_context(|| format!("can't mount a tmpfs on {}", path.display()))
 }
 
 /// `SKEP_BIN`, or what `cargo build --release` made.
