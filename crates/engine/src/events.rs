@@ -242,6 +242,10 @@ mod tests {
         }
     }
 
+    fn of_web(action: &str) -> m::EventMessage {
+        event(m::EventMessageTypeEnum::CONTAINER, action, "a", "web")
+    }
+
     fn found(filter: &str, event: &m::EventMessage) -> bool {
         matches(event, &Filters::from_json(filter).unwrap())
     }
@@ -272,21 +276,11 @@ mod tests {
     #[tokio::test]
     async fn the_past_and_the_future_join_without_gap() {
         let bus = EventBus::default();
-        bus.publish(event(
-            m::EventMessageTypeEnum::CONTAINER,
-            "create",
-            "a",
-            "web",
-        ));
+        bus.publish(of_web("create"));
         let mut stream = bus
             .subscribe(Some(UnixNanos(1)), None, Filters::default())
             .unwrap();
-        bus.publish(event(
-            m::EventMessageTypeEnum::CONTAINER,
-            "start",
-            "a",
-            "web",
-        ));
+        bus.publish(of_web("start"));
         assert_eq!(
             stream.next().await.unwrap().action.as_deref(),
             Some("create")
@@ -300,12 +294,7 @@ mod tests {
     #[tokio::test]
     async fn a_past_until_ends_the_stream() {
         let bus = EventBus::default();
-        bus.publish(event(
-            m::EventMessageTypeEnum::CONTAINER,
-            "create",
-            "a",
-            "web",
-        ));
+        bus.publish(of_web("create"));
         let until = UnixNanos::now();
         let all: Vec<_> = bus
             .subscribe(None, Some(until), Filters::default())

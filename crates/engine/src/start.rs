@@ -145,7 +145,13 @@ impl Engine {
             ..joined
         };
 
-        etc_files::write(&record, &endpoints, &container.dir, &self.config.network)?;
+        etc_files::write(
+            &record,
+            &endpoints,
+            &[],
+            &container.dir,
+            &self.config.network,
+        )?;
         container.record().endpoints = endpoints
             .into_iter()
             .map(|endpoint| (endpoint.network_name.clone(), endpoint))

@@ -17,13 +17,37 @@ pub(crate) fn own_timeout(record: &Record) -> i64 {
     record.config.stop_timeout.unwrap_or(DEFAULT_TIMEOUT)
 }
 
+/// An option's text, if there is one; refused if it is no signal.
+fn check_signal(options: &StopOptions) -> Result<()> {
+    given(options.signal.as_deref()).map_or(Ok(()), |text| signal::parse(text).map(drop))
+}
+
+fn given(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// How long the end after SIGKILL may take: the kernel has to tear the processes down.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Waits for an end after the `ends`th.
+async fn next_end(container: &Container, ends: u64) {
+    let mut progress = container.progress.subscribe();
+    // It only fails when the container is gone, which is an end too.
+    let _ = progress
+        .wait_for(|progress| progress.ends > ends || progress.removed)
+        .await;
+}
+
+async fn end_after_kill(container: &Container, ends: u64) -> Result<()> {
+    let ended = tokio::time::timeout(KILL_LIMIT, next_end(container, ends)).await;
+    ended.map_err(|_| {
+        EngineError::system("tried to kill container, but did not receive an exit event")
+    })
+}
+
 fn own_signal(record: &Record) -> i32 {
-    let text = record
-        .config
-        .stop_signal
-        .as_deref()
-        .filter(|text| !text.is_empty());
-    text.and_then(|text| signal::parse(text).ok())
+    given(record.config.stop_signal.as_deref())
+        .and_then(|text| signal::parse(text).ok())
         .unwrap_or(signal::TERM)
 }
 
@@ -31,9 +55,7 @@ impl Engine {
     /// Stops a container: its stop signal, a while, then SIGKILL. Not modified if it is down.
     pub async fn stop_container(self: &Arc<Self>, id: &str, options: StopOptions) -> Result<()> {
         let container = self.containers.get(id)?;
-        if let Some(text) = options.signal.as_deref().filter(|text| !text.is_empty()) {
-            signal::parse(text)?;
-        }
+        check_signal(&options)?;
         if !container.record().state.is_running() {
             return Err(EngineError::not_modified("container is already stopped"));
         }
@@ -59,15 +81,14 @@ impl Engine {
         }
         let (stop_signal, timeout) = {
             let record = container.record();
-            let given = options.signal.as_deref().filter(|text| !text.is_empty());
-            let stop_signal = given.map_or(Ok(own_signal(&record)), signal::parse)?;
+            let asked = given(options.signal.as_deref());
+            let stop_signal = asked.map_or(Ok(own_signal(&record)), signal::parse)?;
             (
                 stop_signal,
                 options.timeout.unwrap_or_else(|| own_timeout(&record)),
             )
         };
-        let mut progress = container.progress.subscribe();
-        let ends = progress.borrow_and_update().ends;
+        let ends = container.progress.borrow().ends;
         let Ok(shim) = container.shim() else {
             return Ok(());
         };
@@ -81,25 +102,19 @@ impl Engine {
             // A frozen process cannot react to anything.
             let _ = shim.resume().await;
         }
-        let ended = progress.wait_for(|progress| progress.ends > ends || progress.removed);
-        let grace = u64::try_from(timeout).ok().map(Duration::from_secs);
-        let in_time = match grace {
-            Some(grace) => tokio::time::timeout(grace, ended).await.is_ok(),
-            None => ended.await.is_ok(),
+        let ended = next_end(container, ends);
+        let in_time = if let Ok(grace) = u64::try_from(timeout) {
+            let grace = Duration::from_secs(grace);
+            tokio::time::timeout(grace, ended).await.is_ok()
+        } else {
+            // Less than nothing is for ever.
+            ended.await;
+            true
         };
         if !in_time {
             self.container_event_with(container, "kill", &[("signal", signal::KILL.to_string())]);
             shim.kill(signal::KILL).await?;
-            let mut progress = container.progress.subscribe();
-            let ended = progress.wait_for(|progress| progress.ends > ends || progress.removed);
-            if tokio::time::timeout(Duration::from_secs(10), ended)
-                .await
-                .is_err()
-            {
-                return Err(EngineError::system(
-                    "tried to kill container, but did not receive an exit event",
-                ));
-            }
+            end_after_kill(container, ends).await?;
         }
         self.container_event(container, "stop");
         Ok(())
@@ -129,10 +144,7 @@ impl Engine {
 
     /// Sends a signal; with SIGKILL (the default) also waits for the end.
     pub async fn kill_container(self: &Arc<Self>, id: &str, signal: Option<&str>) -> Result<()> {
-        let number = match signal.filter(|text| !text.is_empty()) {
-            Some(text) => signal::parse(text)?,
-            None => signal::KILL,
-        };
+        let number = given(signal).map_or(Ok(signal::KILL), signal::parse)?;
         let container = self.containers.get(id)?;
         let engine = self.clone();
         to_its_end(async move { engine.kill(&container, number).await }).await
@@ -152,16 +164,11 @@ impl Engine {
                 container.id
             )));
         }
-        let mut progress = container.progress.subscribe();
-        let ends = progress.borrow_and_update().ends;
+        let ends = container.progress.borrow().ends;
         let shim = container.shim()?;
         let paused = {
             let mut record = container.record();
-            let custom = record
-                .config
-                .stop_signal
-                .as_ref()
-                .is_some_and(|text| !text.is_empty());
+            let custom = given(record.config.stop_signal.as_deref()).is_some();
             let stops = number == signal::KILL || !custom || own_signal(&record) == number;
             if stops && !self.is_stopping() {
                 record.stopped_by_hand = true;
@@ -175,15 +182,7 @@ impl Engine {
         }
         self.container_event_with(container, "kill", &[("signal", number.to_string())]);
         if number == signal::KILL {
-            let ended = progress.wait_for(|progress| progress.ends > ends || progress.removed);
-            if tokio::time::timeout(Duration::from_secs(10), ended)
-                .await
-                .is_err()
-            {
-                return Err(EngineError::system(
-                    "tried to kill container, but did not receive an exit event",
-                ));
-            }
+            end_after_kill(container, ends).await?;
         }
         Ok(())
     }
@@ -191,9 +190,7 @@ impl Engine {
     /// Stops it if it runs, and starts it.
     pub async fn restart_container(self: &Arc<Self>, id: &str, options: StopOptions) -> Result<()> {
         let container = self.containers.get(id)?;
-        if let Some(text) = options.signal.as_deref().filter(|text| !text.is_empty()) {
-            signal::parse(text)?;
-        }
+        check_signal(&options)?;
         let engine = self.clone();
         let name = id.to_owned();
         to_its_end(async move {

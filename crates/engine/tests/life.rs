@@ -103,9 +103,11 @@ async fn stop_kill_restart_and_rename_leave_the_right_states() {
     let id = run(
         &engine,
         "web",
-        script("trap 'exit 3' TERM; while :; do sleep 0.1; done"),
+        script("trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done"),
     )
     .await;
+    // Before the trap is set, the first process does not hear the signal.
+    output_has(&engine, "web", "ready").await;
     let start = std::time::Instant::now();
     engine
         .stop_container("web", StopOptions::default())

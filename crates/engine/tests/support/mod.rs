@@ -322,6 +322,16 @@ pub async fn log_of(engine: &Engine, id: &str, options: LogOptions) -> String {
         .collect()
 }
 
+/// Waits until the container has written this.
+pub async fn output_has(engine: &Engine, id: &str, text: &str) {
+    eventually_async(|| async {
+        log_of(engine, id, LogOptions::default())
+            .await
+            .contains(text)
+    })
+    .await;
+}
+
 pub async fn wait(engine: &Engine, id: &str) -> i64 {
     let wait = engine
         .wait_container(id, WaitCondition::NotRunning)
