@@ -57,7 +57,7 @@ pub struct OciRuntime {
 }
 
 /// Settings that a running daemon can take over.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadableConfig {
     /// `key=value` each, shown in `docker info`.
     pub labels: Vec<String>,
@@ -65,6 +65,21 @@ pub struct ReloadableConfig {
     /// The default log driver; empty is "json-file".
     pub log_driver: String,
     pub log_opts: BTreeMap<String, String>,
+    /// Seconds between the stop signal and SIGKILL for containers that do not say; negative: for
+    /// ever.
+    pub default_stop_timeout: i64,
+}
+
+impl Default for ReloadableConfig {
+    fn default() -> Self {
+        Self {
+            labels: Vec::new(),
+            live_restore: false,
+            log_driver: String::new(),
+            log_opts: BTreeMap::new(),
+            default_stop_timeout: 10,
+        }
+    }
 }
 
 /// dockerd's network settings.
@@ -85,6 +100,8 @@ pub struct NetworkOptions {
     pub userland_proxy: bool,
     /// Where published ports listen by default.
     pub ip: Option<IpAddr>,
+    /// The resolver's configuration that containers get; `None`: the host's.
+    pub resolv_conf: Option<PathBuf>,
     pub dns: Vec<String>,
     pub dns_opts: Vec<String>,
     pub dns_search: Vec<String>,

@@ -29,7 +29,7 @@ pub struct Engine {
     pub(crate) facts: HostFacts,
     pub(crate) events: EventBus,
     pub(crate) containers: Registry,
-    pub(crate) volumes: VolumeStore,
+    pub(crate) volumes: Arc<VolumeStore>,
     pub(crate) images: ImageStore,
     pub(crate) networks: LocalNetworks,
     pub(crate) runtime: Runtime,
@@ -59,7 +59,7 @@ impl Engine {
             let root = root.clone();
             blocking(move || Ok(ImageStore::open(&root)?)).await?
         };
-        let volumes = VolumeStore::open(root.join("volumes"))?;
+        let volumes = Arc::new(VolumeStore::open(root.join("volumes"))?);
         let networks = LocalNetworks::open(network_config::build(&config)?).await?;
         let mut runtime = RuntimeConfig::new(config.exec_root.join("shims"));
         runtime.shim.clone_from(&config.shim);
@@ -110,6 +110,10 @@ impl Engine {
                 serde_json::to_string(&config.labels).unwrap_or_default(),
             ),
             ("live-restore".to_owned(), config.live_restore.to_string()),
+            (
+                "default-stop-timeout".to_owned(),
+                config.default_stop_timeout.to_string(),
+            ),
         ]);
         *self.reloadable.write() = config;
         self.events.publish_local(
@@ -141,7 +145,7 @@ impl Engine {
             .collect();
         let longest = running
             .iter()
-            .map(|container| crate::stop::own_timeout(&container.record()))
+            .map(|container| self.grace_of(&container.record()))
             .max()
             .unwrap_or(0);
         // As dockerd: the configured time, or more if a container has asked for more.

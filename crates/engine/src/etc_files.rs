@@ -33,12 +33,42 @@ pub(crate) fn write(
         let _ = writeln!(hosts, "{address}\t{names}");
     }
     std::fs::write(dir.join("hosts"), hosts)?;
-    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let host = host_resolver(network, record.network_mode() == "host");
     std::fs::write(
         dir.join("resolv.conf"),
         resolv_conf(record, endpoints, network, &host)?,
     )?;
     Ok(())
+}
+
+/// The host's resolver as a container can use it. systemd-resolved shows the host nothing but itself
+/// on the loopback interface, and keeps the servers behind it in a file of its own.
+fn host_resolver(network: &NetworkOptions, on_host: bool) -> String {
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    if on_host {
+        return read(Path::new("/etc/resolv.conf"));
+    }
+    if let Some(path) = &network.resolv_conf {
+        return read(path);
+    }
+    let text = read(Path::new("/etc/resolv.conf"));
+    if is_systemd_resolved(&text) {
+        let behind = read(Path::new("/run/systemd/resolve/resolv.conf"));
+        if !behind.is_empty() {
+            return behind;
+        }
+    }
+    text
+}
+
+fn is_systemd_resolved(text: &str) -> bool {
+    let mut servers = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver"))
+            .then(|| words.next())
+            .flatten()
+    });
+    servers.next() == Some("127.0.0.53") && servers.next().is_none()
 }
 
 fn hosts(record: &Record, endpoints: &[Endpoint], network: &NetworkOptions) -> Result<String> {
@@ -159,6 +189,15 @@ mod tests {
             meaning(&resolv_conf(&record, &[], &NetworkOptions::default(), HOST).unwrap())[0],
             "nameserver 127.0.0.53"
         );
+    }
+
+    #[test]
+    fn systemd_resolved_is_known_by_its_only_server() {
+        assert!(is_systemd_resolved(
+            "# x\nnameserver 127.0.0.53\noptions edns0\n"
+        ));
+        assert!(!is_systemd_resolved(HOST));
+        assert!(!is_systemd_resolved(""));
     }
 
     #[test]

@@ -270,6 +270,7 @@ impl Engine {
         let spec_path = exec.container.bundle().join("config.json");
         let pid = shim.pid();
         let tty = exec.tty();
+        let links = self.link_variables(&record);
         let size = options
             .console_size
             .or_else(|| match config.console_size.as_deref() {
@@ -286,7 +287,7 @@ impl Engine {
             let groups = record.host_config.group_add.clone().unwrap_or_default();
             let user = crate::oci::resolve(&root, user, &groups)?;
             let hostname = record.config.hostname.as_deref().unwrap_or_default();
-            let mut env = crate::oci::environment(record.config.env.as_ref(), hostname, tty);
+            let mut env = crate::oci::environment(record.config.env.as_ref(), hostname, tty, links);
             env = crate::oci::replace_or_append(env, config.env.iter().flatten());
             if !env.iter().any(|variable| variable.starts_with("HOME=")) {
                 env.push(format!("HOME={}", user.home));

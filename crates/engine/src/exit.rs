@@ -176,13 +176,25 @@ impl Engine {
                 &container.id,
             );
         }
-        let volumes: Vec<_> = container
+        let names: Vec<_> = container
             .record()
-            .mounts
-            .values()
-            .filter_map(|point| point.name.clone())
+            .volume_names()
+            .map(str::to_owned)
             .collect();
-        for name in volumes {
+        if names.is_empty() {
+            return;
+        }
+        let (volumes, id, unmounted) = (self.volumes.clone(), container.id.clone(), names.clone());
+        let unmounting = blocking(move || {
+            for name in unmounted {
+                volumes.release_or_log(&name, &id);
+            }
+            Ok(())
+        });
+        if let Err(error) = unmounting.await {
+            tracing::warn!(container.id = %container.id, %error, "volumes not unmounted");
+        }
+        for name in names {
             let attributes = [
                 ("driver".to_owned(), "local".to_owned()),
                 ("container".to_owned(), container.id.clone()),

@@ -312,7 +312,7 @@ impl Engine {
                 let mut shown = self.volumes.to_api(&volume);
                 let users = self.users_of_volume(&volume.name).len();
                 shown.usage_data = Some(m::VolumeUsageData {
-                    size: self.volume_bytes(&volume.name).await,
+                    size: self.volume_bytes(&volume).await,
                     ref_count: i64::try_from(users).unwrap_or(0),
                 });
                 volumes.push(shown);

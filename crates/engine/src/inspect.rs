@@ -68,7 +68,10 @@ impl Engine {
             process_label: Some(String::new()),
             app_armor_profile: Some(apparmor),
             exec_ids: (!execs.is_empty()).then_some(execs),
-            host_config: Some(record.host_config.clone()),
+            host_config: Some(m::HostConfig {
+                links: self.shown_links(&record),
+                ..record.host_config.clone()
+            }),
             graph_driver: driver,
             storage: None,
             size_rw: sizes.map(|(rw, _)| rw),

@@ -31,6 +31,7 @@ mod images;
 mod info;
 mod init;
 mod inspect;
+mod links;
 mod list;
 mod logs;
 mod mounts;

@@ -60,8 +60,12 @@ impl Engine {
             records.truncate(options.limit);
         }
         let mut list = Vec::with_capacity(records.len());
+        let mut link_names = self.link_names();
         for (container, record) in records {
             let mut summary = self.summary(&record);
+            if let (Some(names), Some(more)) = (&mut summary.names, link_names.remove(&record.id)) {
+                names.extend(more);
+            }
             if options.size {
                 let (rw, root) = self.sizes(&container).await;
                 summary.size_rw = Some(rw);

@@ -21,10 +21,10 @@ impl Engine {
         id: &str,
         options: RemoveOptions,
     ) -> Result<()> {
-        let container = self.containers.get(id)?;
         if options.link {
-            return Err(EngineError::not_implemented("links are not supported"));
+            return self.remove_link(id);
         }
+        let container = self.containers.get(id)?;
         let engine = self.clone();
         let name = id.to_owned();
         to_its_end(async move { engine.remove(&container, &name, options).await }).await

@@ -149,6 +149,9 @@ fn adopt(engine: &Arc<Engine>, container: &Arc<Container>, shim: skep_runtime::S
     container.live().shim = Some(shim.clone());
     {
         let mut record = container.record();
+        for name in record.volume_names() {
+            engine.volumes.adopt(name, &record.id);
+        }
         record.state.pid = shim.pid();
         let endpoints = engine.networks.endpoints(&record.id);
         if !endpoints.is_empty() {
@@ -210,8 +213,10 @@ async fn remove_strays(engine: &Arc<Engine>) {
         }
     }
     let (images, known) = (engine.images.clone(), engine.containers.all());
+    let volumes = engine.volumes.clone();
     let shm = engine.config.exec_root.join("shm");
     let result = blocking(move || {
+        volumes.unmount_unused();
         let is_known = |id: &str| known.iter().any(|container| container.id == id);
         for id in images.rootfs_ids() {
             let up = known

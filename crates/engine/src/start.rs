@@ -25,7 +25,7 @@ use crate::oci::{self, ResolvedUser, SpecInput};
 use crate::restart::RestartTracker;
 use crate::time::UnixNanos;
 use crate::types::RemoveOptions;
-use crate::{etc_files, logs, rooted, volumes};
+use crate::{etc_files, links, logs, rooted, volumes};
 
 /// Docker's exit code for "something else went wrong at start".
 const UNKNOWN_FAILURE: i32 = 128;
@@ -129,6 +129,7 @@ impl Engine {
         skep_runtime::cgroup::announce_join();
         let record = container.record().clone();
         let joined = self.join_namespaces(&record)?;
+        let linked = self.linked(&record)?;
         // Last the shim: its start holds up this thread for a moment, while the others wait.
         let (rootfs, network, prepared) = tokio::join!(
             self.mount_root(container, &record),
@@ -148,7 +149,7 @@ impl Engine {
         etc_files::write(
             &record,
             &endpoints,
-            &[],
+            &links::hosts(&linked),
             &container.dir,
             &self.config.network,
         )?;
@@ -174,6 +175,7 @@ impl Engine {
             init,
             apparmor: self.apparmor_profile(&record),
             console_size,
+            link_variables: &links::environment(&record, &linked),
         })?;
         let request = RuntimeRequest {
             id: record.id.clone(),
@@ -224,6 +226,7 @@ impl Engine {
         container.announce(|progress| progress.starts += 1);
         self.start_health_checks(container);
         container.save_or_log();
+        self.tell_linking(&container.id);
         self.container_event(container, "start");
         self.watch_exit(container, shim);
     }
@@ -284,6 +287,7 @@ impl Engine {
         record: &Record,
     ) -> Result<(PathBuf, ResolvedUser)> {
         let (images, record, id) = (self.images.clone(), record.clone(), container.id.clone());
+        let volumes = self.volumes.clone();
         let mounted = blocking(move || {
             let rootfs = images.open_rootfs(&id)?;
             let root = rootfs.mount()?.to_path_buf();
@@ -300,6 +304,9 @@ impl Engine {
                 .filter(|dir| !matches!(*dir, "" | "/"))
             {
                 make_working_directory(&root, dir)?;
+            }
+            for name in record.volume_names() {
+                volumes.acquire(name, &id)?;
             }
             prepare_sources(&record, &root)?;
             Ok((root, user))

@@ -9,14 +9,6 @@ use crate::error::{EngineError, Result};
 use crate::signal;
 use crate::types::StopOptions;
 
-/// dockerd's grace before SIGKILL, in seconds.
-const DEFAULT_TIMEOUT: i64 = 10;
-
-/// A container's own grace.
-pub(crate) fn own_timeout(record: &Record) -> i64 {
-    record.config.stop_timeout.unwrap_or(DEFAULT_TIMEOUT)
-}
-
 /// An option's text, if there is one; refused if it is no signal.
 fn check_signal(options: &StopOptions) -> Result<()> {
     given(options.signal.as_deref()).map_or(Ok(()), |text| signal::parse(text).map(drop))
@@ -70,6 +62,12 @@ impl Engine {
         .await
     }
 
+    /// Seconds a container gets before SIGKILL: its own, or the daemon's for all.
+    pub(crate) fn grace_of(&self, record: &Record) -> i64 {
+        let default = self.reloadable.read().default_stop_timeout;
+        record.config.stop_timeout.unwrap_or(default)
+    }
+
     pub(crate) async fn stop_running(
         self: &Arc<Self>,
         container: &Arc<Container>,
@@ -85,7 +83,7 @@ impl Engine {
             let stop_signal = asked.map_or(Ok(own_signal(&record)), signal::parse)?;
             (
                 stop_signal,
-                options.timeout.unwrap_or_else(|| own_timeout(&record)),
+                options.timeout.unwrap_or_else(|| self.grace_of(&record)),
             )
         };
         let ends = container.progress.borrow().ends;

@@ -28,6 +28,7 @@ pub(crate) fn record() -> Record {
             ..Default::default()
         },
         networks: BTreeMap::new(),
+        links: BTreeMap::new(),
         mounts: BTreeMap::new(),
         security: Security::default(),
         state: State::default(),

@@ -22,6 +22,7 @@ use crate::images::{BodyReader, body_writer};
 use crate::mounts::{MountKind, clean_path};
 use crate::rooted;
 use crate::types::{ByteStream, PathStat, PutArchiveOptions};
+use crate::volumes::VolumeHold;
 
 /// A container's files, for as long as it lives.
 struct View {
@@ -33,6 +34,8 @@ struct View {
     mounted: Option<skep_image::Rootfs>,
     /// Keeps the container as it is while its root is mounted for us.
     _operation: Option<tokio::sync::OwnedMutexGuard<()>>,
+    /// Keeps the volume mounted that the path is in.
+    volume: Option<VolumeHold>,
 }
 
 impl Drop for View {
@@ -173,6 +176,7 @@ impl Engine {
                 path: inside,
                 mounted: None,
                 _operation: None,
+                volume: None,
             });
         }
         self.mounted_view(container, path).await
@@ -188,6 +192,7 @@ impl Engine {
                 path: path.into(),
                 mounted: None,
                 _operation: None,
+                volume: None,
             });
         }
         let operation = container.operation.clone().lock_owned().await;
@@ -204,13 +209,15 @@ impl Engine {
             path: inside,
             mounted: Some(rootfs),
             _operation: Some(operation),
+            volume: None,
         };
-        Self::enter_volume(container, &merged, path, &mut view)?;
+        self.enter_volume(container, &merged, path, &mut view)?;
         Ok(view)
     }
 
     /// A path in a volume is looked up in the volume: it is not mounted while nothing runs.
     fn enter_volume(
+        &self,
         container: &Container,
         merged: &Path,
         path: &str,
@@ -233,6 +240,10 @@ impl Engine {
             .filter(|point| point.kind != MountKind::Tmpfs && below(&point.destination))
             .max_by_key(|point| point.destination.len());
         if let Some(point) = deepest {
+            if let Some(name) = &point.name {
+                let user = format!("archive-{}", crate::names::random_id());
+                view.volume = Some(self.volumes.hold(name, user)?);
+            }
             let inside = real[point.destination.len()..].to_owned();
             let source = Path::new(&point.source);
             if source.is_dir() {

@@ -22,6 +22,9 @@ pub(crate) struct Record {
     pub(crate) host_config: m::HostConfig,
     /// What was asked of each network, by its name as given.
     pub(crate) networks: BTreeMap<String, m::EndpointSettings>,
+    /// Ids of the containers it is linked to, by their aliases.
+    #[serde(default)]
+    pub(crate) links: BTreeMap<String, String>,
     /// By destination.
     pub(crate) mounts: BTreeMap<String, MountPoint>,
     pub(crate) security: Security,
@@ -64,6 +67,13 @@ impl Record {
         static EMPTY: std::sync::LazyLock<HashMap<String, String>> =
             std::sync::LazyLock::new(HashMap::new);
         self.config.labels.as_ref().unwrap_or(&EMPTY)
+    }
+
+    /// The volumes that it mounts; one may come twice.
+    pub(crate) fn volume_names(&self) -> impl Iterator<Item = &str> {
+        self.mounts
+            .values()
+            .filter_map(|point| point.name.as_deref())
     }
 
     pub(crate) fn network_mode(&self) -> &str {

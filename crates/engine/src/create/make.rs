@@ -55,6 +55,7 @@ impl Engine {
         let security = security::parse(host.security_opt.as_ref(), self.config.no_new_privileges)?;
         self.check_security(&security)?;
         self.join_by_id(host);
+        let links = self.resolve_links(host)?;
 
         let id = names::random_id();
         if config.hostname.as_ref().is_none_or(String::is_empty) {
@@ -80,6 +81,7 @@ impl Engine {
             networks: requested_networks(host, networking_config),
             config,
             host_config,
+            links,
             mounts: plan.mounts.clone(),
             security,
             state: State::default(),
@@ -271,6 +273,11 @@ fn check_conflicts(config: &m::ContainerConfig, host: &m::HostConfig) -> Result<
     if host.uts_mode.as_deref() == Some("host") && hostname {
         return refuse("hostname and the UTS mode");
     }
+    if host.network_mode.as_deref() == Some("host") && given(&host.links) {
+        return refuse(
+            "host type networking can't be used with links. This would result in undefined behavior",
+        );
+    }
     let Some(other) = host
         .network_mode
         .as_deref()
@@ -286,7 +293,7 @@ fn check_conflicts(config: &m::ContainerConfig, host: &m::HostConfig) -> Result<
     match () {
         () if hostname => refuse("hostname and the network mode"),
         () if given(&host.links) => refuse(
-            "host type networking can't be used with links. This would result in undefined behavior",
+            "container type network can't be used with links. This would result in undefined behavior",
         ),
         () if given(&host.dns) => refuse("dns and the network mode"),
         () if given(&host.extra_hosts) => refuse("custom host-to-IP mapping and the network mode"),

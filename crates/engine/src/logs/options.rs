@@ -177,7 +177,7 @@ fn attributes(record: &Record, options: &HashMap<String, String>) -> BTreeMap<St
 }
 
 /// "10m" in bytes; -1 is no limit.
-fn size(text: &str) -> Result<Option<u64>> {
+pub(crate) fn size(text: &str) -> Result<Option<u64>> {
     if text == "-1" {
         return Ok(None);
     }

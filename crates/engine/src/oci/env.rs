@@ -3,13 +3,19 @@
 /// What is searched when an image does not say.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The default variables, then the container's own, which replace them. A name without `=` takes
+/// The default variables and those of links, then the container's own, which replace them. A name without `=` takes
 /// the variable away.
-pub(crate) fn environment(own: Option<&Vec<String>>, hostname: &str, tty: bool) -> Vec<String> {
+pub(crate) fn environment(
+    own: Option<&Vec<String>>,
+    hostname: &str,
+    tty: bool,
+    links: Vec<String>,
+) -> Vec<String> {
     let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if tty {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(links);
     replace_or_append(env, own.into_iter().flatten())
 }
 
@@ -46,9 +52,12 @@ mod tests {
             "HOSTNAME".to_owned(),
         ];
         assert_eq!(
-            environment(Some(&own), "box", true),
+            environment(Some(&own), "box", true, Vec::new()),
             ["PATH=/bin", "TERM=xterm", "FOO=1"]
         );
-        assert_eq!(environment(None, "box", false)[1], "HOSTNAME=box");
+        assert_eq!(
+            environment(None, "box", false, vec!["A=1".to_owned()])[1..],
+            ["HOSTNAME=box", "A=1"]
+        );
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) init: Option<PathBuf>,
     pub(crate) apparmor: Option<String>,
     pub(crate) console_size: Option<(u16, u16)>,
+    /// What `--link` says of other containers.
+    pub(crate) link_variables: &'a [String],
 }
 
 /// Where the init program is inside.
@@ -106,7 +108,8 @@ fn process(spec: ContainerSpec, input: &SpecInput<'_>) -> ContainerSpec {
     }
     command.push(path);
     command.extend(args);
-    let mut env = environment(record.config.env.as_ref(), &hostname, record.tty());
+    let links = input.link_variables.to_vec();
+    let mut env = environment(record.config.env.as_ref(), &hostname, record.tty(), links);
     // An empty one counts as none, as in runc.
     env.retain(|variable| variable != "HOME=");
     if !env.iter().any(|variable| variable.starts_with("HOME=")) {
@@ -237,6 +240,7 @@ mod tests {
             init: None,
             apparmor: None,
             console_size: None,
+            link_variables: &[],
         };
         serde_json::to_value(build(&input).unwrap()).unwrap()
     }

@@ -119,7 +119,7 @@ impl Engine {
             if !fits || !self.users_of_volume(&volume.name).is_empty() {
                 continue;
             }
-            let size = self.volume_bytes(&volume.name).await;
+            let size = self.volume_bytes(&volume).await.max(0);
             if self.remove_volume(&volume.name, false).await.is_ok() {
                 reclaimed += size;
                 deleted.push(volume.name);
@@ -136,8 +136,13 @@ impl Engine {
         })
     }
 
-    pub(crate) async fn volume_bytes(&self, name: &str) -> i64 {
-        let path = self.volumes.mountpoint(name);
+    /// Bytes of a volume's files; -1, which is "unknown", for what is mounted: it may be large, far
+    /// away and shared with others.
+    pub(crate) async fn volume_bytes(&self, volume: &Volume) -> i64 {
+        if volume.is_mount() {
+            return -1;
+        }
+        let path = self.volumes.mountpoint(&volume.name);
         blocking(move || Ok(directory_size(&path)))
             .await
             .unwrap_or(0)

@@ -11,6 +11,8 @@ use bollard_stubs::models as m;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::held::Held;
+use super::options;
 use crate::error::{EngineError, Result};
 use crate::names;
 use crate::persist::write_atomically;
@@ -32,12 +34,18 @@ impl Volume {
     pub(crate) fn is_anonymous(&self) -> bool {
         self.labels.contains_key(ANONYMOUS_LABEL)
     }
+
+    /// Whether its files are somewhere else, perhaps on a server.
+    pub(crate) fn is_mount(&self) -> bool {
+        options::is_mount(&self.options)
+    }
 }
 
 /// All volumes.
 pub(crate) struct VolumeStore {
     root: PathBuf,
     volumes: Mutex<BTreeMap<String, Volume>>,
+    pub(super) held: Held,
 }
 
 impl VolumeStore {
@@ -69,6 +77,7 @@ impl VolumeStore {
         Ok(Self {
             root,
             volumes: Mutex::new(volumes),
+            held: Held::default(),
         })
     }
 
@@ -90,11 +99,6 @@ impl VolumeStore {
                 "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
             )));
         }
-        if !options.is_empty() {
-            return Err(EngineError::not_implemented(
-                "options of the local volume driver are not supported yet",
-            ));
-        }
         let name = if let Some(name) = name.filter(|name| !name.is_empty()) {
             check_name(name).map_err(|error| error.context(format!("create {name}")))?;
             name.to_owned()
@@ -102,6 +106,7 @@ impl VolumeStore {
             labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
             names::random_id()
         };
+        options::check(&options).map_err(|error| error.context(format!("create {name}")))?;
         let mut volumes = self.volumes.lock();
         if let Some(volume) = volumes.get(&name) {
             return Ok((volume.clone(), false));
@@ -164,6 +169,17 @@ impl VolumeStore {
                 users.join(", ")
             )));
         }
+        if self.held.is_used(name) {
+            // docker cp, or an end that is not over yet.
+            return Err(EngineError::conflict(format!(
+                "remove {name}: volume has active mounts"
+            )));
+        }
+        if options::is_mount(&volumes[name].options) {
+            // What somebody else has put there must not be deleted.
+            options::unmount(&self.mountpoint(name))?;
+        }
+        self.held.forget(name);
         // The record goes first: half a removal must not leave a volume that lost files.
         let dir = self.root.join(name);
         match fs::remove_file(dir.join("volume.json")) {

@@ -68,6 +68,7 @@ pub(crate) fn reloadable(settings: &Settings) -> anyhow::Result<ReloadableConfig
         live_restore: settings.bool("live-restore"),
         log_driver: settings.text("log-driver"),
         log_opts,
+        default_stop_timeout: settings.int("default-stop-timeout"),
     })
 }
 
@@ -84,6 +85,12 @@ fn check(settings: &Settings) -> anyhow::Result<()> {
         bail!(
             "invalid shutdown timeout: {}",
             settings.int("shutdown-timeout")
+        );
+    }
+    if settings.int("default-stop-timeout") < 0 {
+        bail!(
+            "invalid default stop timeout: {}",
+            settings.int("default-stop-timeout")
         );
     }
     for option in settings.list("exec-opt") {
@@ -244,6 +251,7 @@ fn network(settings: &Settings) -> anyhow::Result<NetworkOptions> {
         icc: settings.bool("icc"),
         userland_proxy: settings.bool("userland-proxy"),
         ip: address(settings, "ip")?,
+        resolv_conf: settings.optional("resolv-conf").map(PathBuf::from),
         dns: addresses("dns", &settings.list("dns"))?
             .iter()
             .map(IpAddr::to_string)

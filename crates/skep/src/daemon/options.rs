@@ -108,7 +108,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     row("default-network-opt", "default-network-opts", Json, "", Refused("default network options are not supported yet"), "Default network options"),
     row("default-runtime", "default-runtime", Text, "runc", Works, "Default OCI runtime for containers"),
     row("default-shm-size", "default-shm-size", Text, "64MiB", Works, "Default shm size for containers"),
-    row("default-stop-timeout", "default-stop-timeout", Int, "10", Refused("a default stop timeout other than 10 s is not supported yet"), "Set the default container stop timeout in seconds (0 to terminate immediately)"),
+    row("default-stop-timeout", "default-stop-timeout", Int, "10", Works, "Set the default container stop timeout in seconds (0 to terminate immediately)"),
     row("default-ulimit", "default-ulimits", Json, "", Works, "Default ulimits for containers (name=soft:hard)"),
     row("dns", "dns", List, "", Works, "DNS server to use"),
     row("dns-opt", "dns-opts", List, "", Works, "DNS options to use"),
@@ -180,7 +180,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     row("", "min-api-version", Text, "", Unused("skep serves API 1.24 and up to every client"), ""),
     row("", "nri-opts", Json, "", Refused("NRI plugins are not supported"), ""),
     row("", "proxies", Json, "", Unused("skep makes no outgoing HTTP requests yet"), ""),
-    row("", "resolv-conf", Text, "", Refused("another resolv.conf than the host\'s is not supported yet"), ""),
+    row("", "resolv-conf", Text, "", Works, ""),
     row("", "swarm-raft-election-tick", Int, "0", Unused("skep chooses its raft timing itself"), ""),
     row("", "swarm-raft-heartbeat-tick", Int, "0", Unused("skep chooses its raft timing itself"), ""),
 ];

@@ -105,10 +105,10 @@ fn what_is_not_there_is_refused_by_name() {
     );
     assert!(
         refusal(m::HostConfig {
-            links: Some(vec!["a:b".to_owned()]),
+            storage_opt: Some([("size".to_owned(), "10G".to_owned())].into()),
             ..Default::default()
         })
-        .contains("links")
+        .contains("'pquota'")
     );
     assert_eq!(
         refusal(m::HostConfig {
