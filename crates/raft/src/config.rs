@@ -1,8 +1,9 @@
 //! How a node is started.
 
+use crate::{Disk, RealDisk};
 use skep_ca::SecretKey;
 use skep_proto::RaftMember;
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// What drives the node's logical clock.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,8 @@ pub enum IfNew {
 pub struct RaftConfig {
     /// Holds nothing but this node's log and snapshots; created when missing.
     pub state_dir: PathBuf,
+    /// Where `state_dir` is.
+    pub disk: Arc<dyn Disk>,
     /// Encrypts everything in `state_dir`.
     pub dek: SecretKey,
     /// Further keys that may have been used: the pending one, after a crash during its rotation.
@@ -55,6 +58,7 @@ impl RaftConfig {
     pub fn new(state_dir: impl Into<PathBuf>, dek: SecretKey, if_new: IfNew) -> Self {
         Self {
             state_dir: state_dir.into(),
+            disk: Arc::new(RealDisk),
             dek,
             former_deks: Vec::new(),
             if_new,

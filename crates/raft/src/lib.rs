@@ -20,6 +20,7 @@
 
 mod config;
 mod convert;
+mod disk;
 mod error;
 mod logger;
 mod members;
@@ -29,6 +30,7 @@ mod storage;
 
 pub use config::{IfNew, RaftConfig, Ticks};
 pub use convert::ConvertError;
+pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{ProposeError, RaftError, StepError, StorageError};
 pub use members::Members;
 pub use node::{Leadership, RaftNode, Role};

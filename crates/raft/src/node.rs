@@ -291,20 +291,22 @@ impl RaftNode {
 /// Opens the log, or makes one as told. Also returns the members known beforehand.
 fn open(config: &RaftConfig) -> Result<(LogStorage, Members), RaftError> {
     let dir = &config.state_dir;
+    let disk = || Arc::clone(&config.disk);
     let keys = Keyring::new(config.dek.clone(), config.former_deks.clone());
-    if let Some(storage) = LogStorage::open(dir, keys.clone())? {
+    if let Some(storage) = LogStorage::open(disk(), dir, keys.clone())? {
         return Ok((storage, Members::default()));
     }
     let none = core::HardState::default();
     match &config.if_new {
         IfNew::Refuse => Err(RaftError::NoLog(dir.clone())),
         IfNew::Join { raft_id, members } => {
-            let storage = LogStorage::create(dir, keys, *raft_id, none, Vec::new())?;
+            let storage = LogStorage::create(disk(), dir, keys, *raft_id, none, Vec::new())?;
             Ok((storage, Members::of(members.iter().cloned())))
         }
         IfNew::Bootstrap(member) => {
             let (hard_state, entry) = founding(member);
-            let storage = LogStorage::create(dir, keys, member.raft_id, hard_state, vec![entry])?;
+            let storage =
+                LogStorage::create(disk(), dir, keys, member.raft_id, hard_state, vec![entry])?;
             Ok((storage, Members::default()))
         }
     }

@@ -11,7 +11,7 @@ mod files;
 mod record;
 
 use crate::convert::{self, conf_state_to_wire, hard_state_from_wire, hard_state_to_wire};
-use crate::{RaftError, StorageError};
+use crate::{Disk, DiskFile, RaftError, StorageError};
 pub(crate) use files::Keyring;
 use prost::Message as _;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -20,9 +20,8 @@ use skep_ca::SecretKey;
 use skep_proto::raftpb;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One record of the log file.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -53,9 +52,10 @@ struct Base {
 }
 
 pub(crate) struct LogStorage {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     keys: Keyring,
-    file: File,
+    file: Box<dyn DiskFile>,
     sequence: u64,
     base: Base,
     hard_state: HardState,
@@ -70,14 +70,19 @@ pub(crate) struct LogStorage {
 
 impl LogStorage {
     /// Opens the log of `dir`, repairing a torn end; `None` when there is none.
-    pub(crate) fn open(dir: &Path, keys: Keyring) -> Result<Option<Self>, StorageError> {
-        let Some(sequence) = files::newest_log(dir)? else {
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        keys: Keyring,
+    ) -> Result<Option<Self>, StorageError> {
+        let Some(sequence) = files::newest_log(&*disk, dir)? else {
             return Ok(None);
         };
         let path = files::log_path(dir, sequence);
+        let content = files::read_file(&*disk, &path)?.unwrap_or_default();
         let mut replay = Replay::default();
         let mut first_record = 0;
-        let length = files::read_records(&path, &keys, true, |plain| {
+        let length = files::read_records(&path, &content, &keys, Some(&*disk), |plain| {
             if replay.base.is_none() {
                 first_record = plain.len();
             }
@@ -90,9 +95,10 @@ impl LogStorage {
             reason: "the first record is missing".to_owned(),
         })?;
         let mut storage = Self {
+            file: files::open_for_append(&*disk, &path)?,
+            disk,
             dir: dir.to_owned(),
             keys,
-            file: files::open_for_append(&path)?,
             sequence,
             base,
             hard_state: replay.hard_state,
@@ -121,21 +127,23 @@ impl LogStorage {
 
     /// Founds a log. `entries` start at index 1; those up to `hard_state.commit` are committed.
     pub(crate) fn create(
+        disk: Arc<dyn Disk>,
         dir: &Path,
         keys: Keyring,
         raft_id: u64,
         hard_state: HardState,
         entries: Vec<Entry>,
     ) -> Result<Self, StorageError> {
-        files::create_dir(dir)?;
+        files::create_dir(&*disk, dir)?;
         let base = Base {
             raft_id,
             ..Base::default()
         };
         let sequence = 1;
         let sealed = keys.seal(&base_record(base, &hard_state, &entries));
-        let (file, _) = files::write_whole(&files::log_path(dir, sequence), &sealed)?;
+        let file = files::write_whole(&*disk, &files::log_path(dir, sequence), &sealed)?;
         Ok(Self {
+            disk,
             dir: dir.to_owned(),
             keys,
             file,
@@ -180,11 +188,11 @@ impl LogStorage {
             entries: entries.iter().map(convert::entry_to_wire).collect(),
         };
         let bytes = record::frame(&self.keys.seal(&record.encode_to_vec()));
-        let write = |file: &mut File| {
-            file.write_all(&bytes)?;
-            file.sync_data()
+        let write = |file: &mut dyn DiskFile| {
+            file.write(&bytes)?;
+            file.sync()
         };
-        write(&mut self.file).map_err(files::io_error(
+        write(&mut *self.file).map_err(files::io_error(
             "append to",
             &files::log_path(&self.dir, self.sequence),
         ))?;
@@ -278,11 +286,11 @@ impl LogStorage {
             return Ok(None);
         }
         let path = self.snapshot_path();
-        if !path.exists() {
+        let Some(content) = files::read_file(&*self.disk, &path)? else {
             return Err(StorageError::MissingSnapshot(path));
-        }
+        };
         let mut found = None;
-        files::read_records(&path, &self.keys, false, |plain| {
+        files::read_records(&path, &content, &self.keys, None, |plain| {
             found = Some(raftpb::Snapshot::decode(plain).map_err(|error| error.to_string())?);
             Ok(())
         })?;
@@ -303,7 +311,7 @@ impl LogStorage {
     ) -> Result<(), StorageError> {
         let path = files::snapshot_path(&self.dir, base.snapshot_term, base.snapshot_index);
         let plain = convert::snapshot_to_wire(snapshot.clone()).encode_to_vec();
-        files::write_whole(&path, &self.keys.seal(&plain))?;
+        files::write_whole(&*self.disk, &path, &self.keys.seal(&plain))?;
         self.switch_log(base, hard_state, entries)?;
         self.conf_state = snapshot.get_metadata().get_conf_state().clone();
         Ok(())
@@ -317,7 +325,8 @@ impl LogStorage {
     ) -> Result<(), StorageError> {
         let sequence = self.sequence + 1;
         let sealed = self.keys.seal(&base_record(base, &hard_state, &entries));
-        let (file, _) = files::write_whole(&files::log_path(&self.dir, sequence), &sealed)?;
+        let path = files::log_path(&self.dir, sequence);
+        let file = files::write_whole(&*self.disk, &path, &sealed)?;
         self.file = file;
         self.sequence = sequence;
         self.base = base;
@@ -330,7 +339,7 @@ impl LogStorage {
 
     fn remove_leftovers(&self) -> Result<(), StorageError> {
         let log = files::log_path(&self.dir, self.sequence);
-        files::remove_all_but(&self.dir, &[&log, &self.snapshot_path()])
+        files::remove_all_but(&*self.disk, &self.dir, &[&log, &self.snapshot_path()])
     }
 
     fn snapshot_path(&self) -> PathBuf {

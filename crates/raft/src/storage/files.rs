@@ -1,11 +1,9 @@
 //! The files in the state directory: which there are, and how they are written and read.
 
 use super::record::{self, Found};
-use crate::StorageError;
+use crate::{Disk, DiskFile, StorageError};
 use skep_ca::SecretKey;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const LOG: &str = "log-";
@@ -54,63 +52,72 @@ pub(crate) fn snapshot_path(dir: &Path, term: u64, index: u64) -> PathBuf {
 }
 
 /// The number of the newest log file. A log file is complete in itself, so only the newest counts.
-pub(crate) fn newest_log(dir: &Path) -> Result<Option<u64>, StorageError> {
+pub(crate) fn newest_log(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>, StorageError> {
     let sequence = |name: &str| u64::from_str_radix(name.strip_prefix(LOG)?, 16).ok();
-    Ok(names(dir)?.iter().filter_map(|name| sequence(name)).max())
+    Ok(names(disk, dir)?
+        .iter()
+        .filter_map(|name| sequence(name))
+        .max())
 }
 
 /// Removes our files other than those to keep: what older logs and crashes left.
-pub(crate) fn remove_all_but(dir: &Path, keep: &[&Path]) -> Result<(), StorageError> {
-    for name in names(dir)? {
+pub(crate) fn remove_all_but(
+    disk: &dyn Disk,
+    dir: &Path,
+    keep: &[&Path],
+) -> Result<(), StorageError> {
+    for name in names(disk, dir)? {
         let path = dir.join(&name);
         let ours = name.starts_with(LOG) || name.starts_with(SNAPSHOT) || name.ends_with(TEMPORARY);
         if ours && !keep.contains(&path.as_path()) {
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            disk.remove(&path).map_err(io_error("remove", &path))?;
         }
     }
     Ok(())
 }
 
-pub(crate) fn create_dir(dir: &Path) -> Result<(), StorageError> {
-    fs::create_dir_all(dir).map_err(io_error("create", dir))
+pub(crate) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    disk.create_dir(dir).map_err(io_error("create", dir))
 }
 
 /// Makes a file with one record, whole or not at all, and returns it open for appending.
-pub(crate) fn write_whole(path: &Path, sealed: &[u8]) -> Result<(File, u64), StorageError> {
+pub(crate) fn write_whole(
+    disk: &dyn Disk,
+    path: &Path,
+    sealed: &[u8],
+) -> Result<Box<dyn DiskFile>, StorageError> {
     let bytes = record::frame(sealed);
     let mut name = path.as_os_str().to_owned();
     name.push(TEMPORARY);
     let temporary = PathBuf::from(name);
-    let write = || -> io::Result<File> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_parent(path)?;
+    let write = || -> io::Result<Box<dyn DiskFile>> {
+        let mut file = disk.create(&temporary)?;
+        file.write(&bytes)?;
+        file.sync()?;
+        disk.rename(&temporary, path)?;
+        path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))?;
         Ok(file)
     };
-    let file = write().map_err(io_error("write", path))?;
-    Ok((file, bytes.len() as u64))
+    write().map_err(io_error("write", path))
 }
 
-pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, StorageError> {
-    fs::read(path).map_err(io_error("read", path))
+/// The whole file; `None` if there is none.
+pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
+    match disk.read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some).map_err(io_error("read", path)),
+    }
 }
 
-/// Decrypts the records of a file in order, cutting a torn tail off when `repair` is set. The
-/// closure gets each record's offset; it returns why the content is wrong, if it is.
+/// Decrypts the records of a file's content in order. With `repair` a torn tail is cut off on that
+/// disk. The closure returns why a record's content is wrong, if it is.
 pub(crate) fn read_records(
     path: &Path,
+    file: &[u8],
     keys: &Keyring,
-    repair: bool,
+    repair: Option<&dyn Disk>,
     mut each: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<u64, StorageError> {
-    let file = read_file(path)?;
     let mut offset = 0;
     let damaged = |offset: usize, reason: String| StorageError::Damaged {
         path: path.to_owned(),
@@ -118,7 +125,7 @@ pub(crate) fn read_records(
         reason,
     };
     loop {
-        match record::read(&file, offset) {
+        match record::read(file, offset) {
             Found::End => return Ok(offset as u64),
             Found::Record { sealed, next } => {
                 let plain = keys.open(sealed).ok_or_else(|| StorageError::WrongKey {
@@ -128,52 +135,32 @@ pub(crate) fn read_records(
                 each(&plain).map_err(|reason| damaged(offset, reason))?;
                 offset = next;
             }
-            Found::Torn if repair => {
-                cut(path, offset as u64)?;
+            Found::Torn => {
+                let Some(disk) = repair else {
+                    return Err(damaged(offset, "a record is cut off".to_owned()));
+                };
+                disk.cut(path, offset as u64)
+                    .map_err(io_error("cut the torn end off", path))?;
                 let bytes = file.len() - offset;
                 tracing::warn!(file = %path.display(), offset, bytes, "cut a torn write off the raft log");
                 return Ok(offset as u64);
             }
-            Found::Torn => return Err(damaged(offset, "a record is cut off".to_owned())),
             Found::Damaged(reason) => return Err(damaged(offset, reason.to_owned())),
         }
     }
 }
 
-pub(crate) fn open_for_append(path: &Path) -> Result<File, StorageError> {
-    OpenOptions::new()
-        .append(true)
-        .open(path)
-        .map_err(io_error("open", path))
+pub(crate) fn open_for_append(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<Box<dyn DiskFile>, StorageError> {
+    disk.append(path).map_err(io_error("open", path))
 }
 
-fn cut(path: &Path, length: u64) -> Result<(), StorageError> {
-    let cut = || -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(path)?;
-        file.set_len(length)?;
-        file.sync_all()
-    };
-    cut().map_err(io_error("cut the torn end off", path))
-}
-
-fn names(dir: &Path) -> Result<Vec<String>, StorageError> {
-    let read = || -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            names.extend(entry?.file_name().into_string().ok());
-        }
-        Ok(names)
-    };
-    match read() {
+fn names(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, StorageError> {
+    match disk.names(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         result => result.map_err(io_error("list", dir)),
-    }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
     }
 }
 

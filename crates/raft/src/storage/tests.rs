@@ -1,4 +1,5 @@
 use super::*;
+use crate::RealDisk;
 use raft::Storage as _;
 use std::fs;
 
@@ -44,6 +45,7 @@ impl Lab {
 
     fn create(&self) -> LogStorage {
         LogStorage::create(
+            Arc::new(RealDisk),
             self.dir.path(),
             self.keys(),
             7,
@@ -54,7 +56,8 @@ impl Lab {
     }
 
     fn open(&self) -> Result<LogStorage, StorageError> {
-        LogStorage::open(self.dir.path(), self.keys()).map(|storage| storage.unwrap())
+        LogStorage::open(Arc::new(RealDisk), self.dir.path(), self.keys())
+            .map(|storage| storage.unwrap())
     }
 
     fn files(&self) -> Vec<String> {
@@ -93,12 +96,16 @@ fn all(storage: &LogStorage) -> Vec<Entry> {
 fn an_empty_directory_has_no_log() {
     let lab = Lab::new();
     assert!(
-        LogStorage::open(lab.dir.path(), lab.keys())
+        LogStorage::open(Arc::new(RealDisk), lab.dir.path(), lab.keys())
             .unwrap()
             .is_none()
     );
     let missing = lab.dir.path().join("missing");
-    assert!(LogStorage::open(&missing, lab.keys()).unwrap().is_none());
+    assert!(
+        LogStorage::open(Arc::new(RealDisk), &missing, lab.keys())
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -389,7 +396,11 @@ fn after_a_rotation_only_the_new_key_is_needed() {
     // Before the rewrite both keys are in use: a crash here needs both.
     storage.append(None, entries(4..=4, 1)).unwrap();
     let both = Keyring::new(new.clone(), vec![lab.key.clone()]);
-    assert!(LogStorage::open(lab.dir.path(), both).unwrap().is_some());
+    assert!(
+        LogStorage::open(Arc::new(RealDisk), lab.dir.path(), both)
+            .unwrap()
+            .is_some()
+    );
 
     storage
         .compact(3, &voters(&[7]), b"state".to_vec(), 500)
