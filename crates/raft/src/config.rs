@@ -40,6 +40,7 @@ pub struct RaftConfig {
     pub former_deks: Vec<SecretKey>,
     pub if_new: IfNew,
     pub ticks: Ticks,
+    /// An election timeout is this many ticks, or up to twice as many.
     pub election_ticks: usize,
     pub heartbeat_ticks: usize,
     /// Entries between two snapshots.
@@ -51,10 +52,19 @@ pub struct RaftConfig {
     pub keep_entries: u64,
     /// A larger proposal is refused.
     pub max_proposal_bytes: usize,
+    /// Spreads election timeouts. Members need not have different ones.
+    pub seed: u64,
 }
 
+/// The pace of SwarmKit's managers: an election takes 10 to 20 s.
+pub const SWARMKIT_TICK: Duration = Duration::from_secs(1);
+/// The pace among skep managers: a heartbeat that often, and the next leader stands 0.8 to 1.6 s
+/// after the last sign of life of the one before. A sync of the disk that takes longer than an
+/// election would cost the leader its place, so not shorter.
+pub const SKEP_TICK: Duration = Duration::from_millis(80);
+
 impl RaftConfig {
-    /// SwarmKit's settings.
+    /// SwarmKit's settings, but for the pace.
     pub fn new(state_dir: impl Into<PathBuf>, dek: SecretKey, if_new: IfNew) -> Self {
         Self {
             state_dir: state_dir.into(),
@@ -62,13 +72,14 @@ impl RaftConfig {
             dek,
             former_deks: Vec::new(),
             if_new,
-            ticks: Ticks::Every(Duration::from_secs(1)),
+            ticks: Ticks::Every(SKEP_TICK),
             election_ticks: 10,
             heartbeat_ticks: 1,
             snapshot_interval: 10_000,
             snapshot_bytes: 8 << 20,
             keep_entries: 500,
             max_proposal_bytes: 3 << 19,
+            seed: 0,
         }
     }
 }

@@ -53,8 +53,12 @@ pub enum StorageError {
 /// Why a proposal or a membership change was not carried out. Texts are SwarmKit's.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProposeError {
-    /// Also when leadership was lost after the entry was appended: it may still be committed by the
-    /// next leader.
+    /// This member does not lead, or not in the reign that the proposal counts on. Nothing was
+    /// appended.
+    #[error("raft: failed to process the request: node lost leader status")]
+    NotLeader,
+    /// Leadership was lost after the entry was appended: it may still be committed by the next
+    /// leader.
     #[error("raft: failed to process the request: node lost leader status")]
     LostLeadership,
     #[error("raft: failed to process the request: node is stopped")]

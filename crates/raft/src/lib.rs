@@ -10,6 +10,7 @@
 //!                                                  every 10,000 entries: snapshot, new log file
 //! ```
 //!
+//! `Core` is synchronous and knows no clock; a `Driver` feeds it, on a thread or in a simulation.
 //! The bytes are opaque here: what a transaction is, the store knows. Messages are etcd's (the prost
 //! types of `skep-proto`), so dockerd managers can be peers; the conversions to and from TiKV's types
 //! are in `convert`, and nothing from the network is ever given to its protobuf decoder.
@@ -28,10 +29,10 @@ mod node;
 mod state_machine;
 mod storage;
 
-pub use config::{IfNew, RaftConfig, Ticks};
+pub use config::{IfNew, RaftConfig, SKEP_TICK, SWARMKIT_TICK, Ticks};
 pub use convert::ConvertError;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{ProposeError, RaftError, StepError, StorageError};
 pub use members::Members;
-pub use node::{Leadership, RaftNode, Role};
+pub use node::{Driver, Leadership, RaftNode, Reign, Role};
 pub use state_machine::{BoxError, StateMachine, Transport};

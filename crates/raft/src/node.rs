@@ -1,5 +1,6 @@
 //! The handle by which the rest of the program uses its raft member.
 
+mod core;
 mod driver;
 
 use crate::members::Members;
@@ -7,14 +8,16 @@ use crate::storage::{Keyring, LogStorage};
 use crate::{
     IfNew, ProposeError, RaftConfig, RaftError, StateMachine, StepError, Transport, convert,
 };
-use driver::{Driver, Reply};
+use core::{Core, Reply};
+pub use driver::Driver;
 use parking_lot::Mutex;
 use prost::Message as _;
-use raft::eraftpb as core;
+use raft::eraftpb;
 use skep_ca::SecretKey;
 use skep_proto::{RaftMember, raftpb};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,16 @@ pub struct Leadership {
     pub stopped: bool,
 }
 
+/// What a proposal counts on: the term this member leads in, and that nothing was refused since.
+/// State that was looked at in one reign is nothing to build on in another: another leader may have
+/// written in between, or an earlier proposal may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reign {
+    pub term: u64,
+    /// Proposals refused by this member so far.
+    pub failures: u64,
+}
+
 impl Leadership {
     pub fn is_leader(&self) -> bool {
         self.role == Role::Leader
@@ -60,11 +73,16 @@ struct Shared {
     leadership: watch::Sender<Leadership>,
     members: watch::Sender<Arc<Members>>,
     applied: AtomicU64,
+    /// See [`Reign`].
+    failures: AtomicU64,
     failure: Mutex<Option<Arc<RaftError>>>,
 }
 
+type Answer<T> = oneshot::Receiver<Result<T, ProposeError>>;
+
 enum Command {
     Propose {
+        reign: Reign,
         data: Vec<u8>,
         reply: Reply<u64>,
     },
@@ -72,7 +90,7 @@ enum Command {
         change: raftpb::ConfChange,
         reply: Reply<u64>,
     },
-    Step(core::Message),
+    Step(eraftpb::Message),
     Unreachable(u64),
     SnapshotSent {
         to: u64,
@@ -87,6 +105,7 @@ enum Command {
         reply: Reply<()>,
     },
     Tick,
+    Pace(Duration),
     Stop {
         done: oneshot::Sender<()>,
     },
@@ -101,9 +120,23 @@ impl RaftNode {
         state_machine: Arc<dyn StateMachine>,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, RaftError> {
+        let (node, driver) = Self::prepare(config, state_machine, transport)?;
+        std::thread::Builder::new()
+            .name("raft".to_owned())
+            .spawn(move || driver.run())
+            .map_err(RaftError::Thread)?;
+        Ok(node)
+    }
+
+    /// As [`Self::start`], but the caller drives it.
+    pub fn prepare(
+        config: RaftConfig,
+        state_machine: Arc<dyn StateMachine>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<(Self, Driver), RaftError> {
         let (storage, known) = open(&config)?;
         let id = storage.raft_id();
-        let stopped = Leadership {
+        let unknown = Leadership {
             role: Role::Follower,
             leader: None,
             term: 0,
@@ -111,30 +144,27 @@ impl RaftNode {
             stopped: false,
         };
         let shared = Arc::new(Shared {
-            leadership: watch::Sender::new(stopped),
+            leadership: watch::Sender::new(unknown),
             members: watch::Sender::new(Arc::new(known)),
             applied: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             failure: Mutex::new(None),
         });
         let (commands, queue) = mpsc::channel();
-        let max_proposal_bytes = config.max_proposal_bytes;
-        let driver = Driver::new(
+        let core = Core::new(
             &config,
             storage,
             state_machine,
             transport,
             Arc::clone(&shared),
         )?;
-        std::thread::Builder::new()
-            .name("raft".to_owned())
-            .spawn(move || driver.run(&queue))
-            .map_err(RaftError::Thread)?;
-        Ok(Self {
+        let node = Self {
             id,
             commands,
             shared,
-            max_proposal_bytes,
-        })
+            max_proposal_bytes: config.max_proposal_bytes,
+        };
+        Ok((node, Driver::new(core, queue, config.ticks)))
     }
 
     /// This member's raft id, as its log says.
@@ -142,13 +172,35 @@ impl RaftNode {
         self.id
     }
 
+    /// What to propose with, if this member leads and has applied all that earlier leaders
+    /// committed. Take it before looking at the state.
+    pub fn reign(&self) -> Option<Reign> {
+        // In this order: a refusal in between makes the reign void, never one too late.
+        let failures = self.shared.failures.load(Ordering::Acquire);
+        let leadership = self.shared.leadership.borrow();
+        (leadership.is_leader() && !leadership.stopped).then_some(Reign {
+            term: leadership.term,
+            failures,
+        })
+    }
+
     /// Replicates one entry; returns its index once it is committed and applied *here*. Proposals
-    /// that wait at the same time share a write and a sync. Only the leader accepts any.
-    pub async fn propose(&self, data: Vec<u8>) -> Result<u64, ProposeError> {
-        if data.len() > self.max_proposal_bytes {
-            return Err(ProposeError::TooLarge);
-        }
-        self.request(|reply| Command::Propose { data, reply }).await
+    /// that wait at the same time share a write and a sync. Only the leader accepts any, and only in
+    /// the reign that they count on. Takes its place in the log by being called, not by being polled.
+    pub fn propose(
+        &self,
+        reign: Reign,
+        data: Vec<u8>,
+    ) -> impl Future<Output = Result<u64, ProposeError>> + Send + 'static {
+        let answer = if data.len() > self.max_proposal_bytes {
+            // Like any refusal: others may count on it already.
+            self.shared.failures.fetch_add(1, Ordering::AcqRel);
+            Err(ProposeError::TooLarge)
+        } else {
+            Ok(self.ask(|reply| Command::Propose { reign, data, reply }))
+        };
+        let shared = Arc::clone(&self.shared);
+        async move { shared.answer(answer?).await }
     }
 
     /// Hands over a peer's message. Does not block.
@@ -243,6 +295,12 @@ impl RaftNode {
         self.tell(Command::Tick);
     }
 
+    /// The time between two ticks, from now on: short among skep managers, SwarmKit's second as soon
+    /// as one of its managers is a member.
+    pub fn set_pace(&self, pace: Duration) {
+        self.tell(Command::Pace(pace));
+    }
+
     /// Stops and waits until the files are closed; they may then be opened again.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -270,21 +328,32 @@ impl RaftNode {
         &self,
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<T, ProposeError> {
+        self.shared.answer(self.ask(command)).await
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
         self.tell(command(reply));
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => match self.failure() {
-                Some(error) => Err(ProposeError::Failed(error)),
-                None => Err(ProposeError::Stopped),
-            },
-        }
+        answer
     }
 
     /// To a stopped driver this says nothing: requests notice by their dropped reply, and the rest
     /// no longer matters.
     fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+}
+
+impl Shared {
+    async fn answer<T>(&self, answer: Answer<T>) -> Result<T, ProposeError> {
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(self
+                .failure
+                .lock()
+                .clone()
+                .map_or(ProposeError::Stopped, ProposeError::Failed)),
+        }
     }
 }
 
@@ -296,7 +365,7 @@ fn open(config: &RaftConfig) -> Result<(LogStorage, Members), RaftError> {
     if let Some(storage) = LogStorage::open(disk(), dir, keys.clone())? {
         return Ok((storage, Members::default()));
     }
-    let none = core::HardState::default();
+    let none = eraftpb::HardState::default();
     match &config.if_new {
         IfNew::Refuse => Err(RaftError::NoLog(dir.clone())),
         IfNew::Join { raft_id, members } => {
@@ -314,19 +383,19 @@ fn open(config: &RaftConfig) -> Result<(LogStorage, Members), RaftError> {
 
 /// A new cluster's log begins with the entry that adds its founder, already committed: raft has no
 /// other way to learn its first member, and members that join later replay it.
-fn founding(member: &RaftMember) -> (core::HardState, core::Entry) {
+fn founding(member: &RaftMember) -> (eraftpb::HardState, eraftpb::Entry) {
     let change = raftpb::ConfChange {
         id: 0,
         r#type: raftpb::ConfChangeType::ConfChangeAddNode.into(),
         node_id: member.raft_id,
         context: member.encode_to_vec(),
     };
-    let mut entry = core::Entry::default();
-    entry.set_entry_type(core::EntryType::EntryConfChange);
+    let mut entry = eraftpb::Entry::default();
+    entry.set_entry_type(eraftpb::EntryType::EntryConfChange);
     entry.term = 1;
     entry.index = 1;
     entry.data = change.encode_to_vec().into();
-    let hard_state = core::HardState {
+    let hard_state = eraftpb::HardState {
         term: 1,
         commit: 1,
         ..Default::default()

@@ -8,12 +8,12 @@
 mod peer;
 mod send;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use skep_proto::{RaftMember, raftpb};
-use skep_raft::{RaftNode, Transport};
+use skep_raft::{RaftNode, SKEP_TICK, SWARMKIT_TICK, Transport};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,9 @@ struct Shared {
     raft: RwLock<Option<RaftNode>>,
     peers: Mutex<HashMap<u64, Link>>,
     reachable: watch::Sender<Arc<Reachability>>,
+    /// Members that speak SwarmKit's raft only. While there is one, everyone keeps SwarmKit's pace:
+    /// its leader sends a heartbeat a second.
+    swarmkit: Mutex<BTreeSet<u64>>,
     removed: CancellationToken,
     stop: CancellationToken,
 }
@@ -64,6 +67,7 @@ impl RaftTransport {
             raft: RwLock::new(None),
             peers: Mutex::default(),
             reachable: watch::Sender::default(),
+            swarmkit: Mutex::default(),
             removed: CancellationToken::new(),
             stop: CancellationToken::new(),
         }))
@@ -153,6 +157,7 @@ impl RaftTransport {
                 }
             }
         }
+        self.set_pace(|swarmkit| swarmkit.retain(|id| peers.contains_key(id)));
         self.0.reachable.send_if_modified(|known| {
             let gone = known.keys().any(|id| !peers.contains_key(id));
             if gone {
@@ -209,6 +214,29 @@ impl RaftTransport {
             }
             changed
         });
+    }
+
+    /// A member told what it speaks; it may have been replaced by another program since.
+    fn set_dialect(&self, raft_id: u64, swarmkit: bool) {
+        self.set_pace(|members| {
+            if swarmkit {
+                members.insert(raft_id);
+            } else {
+                members.remove(&raft_id);
+            }
+        });
+    }
+
+    fn set_pace(&self, change: impl FnOnce(&mut BTreeSet<u64>)) {
+        let mut swarmkit = self.0.swarmkit.lock();
+        let before = swarmkit.is_empty();
+        change(&mut swarmkit);
+        let alone = swarmkit.is_empty();
+        if before != alone
+            && let Some(raft) = self.raft()
+        {
+            raft.set_pace(if alone { SKEP_TICK } else { SWARMKIT_TICK });
+        }
     }
 
     fn report_unreachable(&self, raft_id: u64) {

@@ -19,11 +19,7 @@ async fn three_managers_replicate_and_go_on_without_their_leader() {
     let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
     let mut managers = three(&swarm, directory.path()).await;
     let leader = leader_of(&managers).await;
-    managers[leader]
-        .raft
-        .propose(b"one".to_vec())
-        .await
-        .unwrap();
+    managers[leader].propose(b"one".to_vec()).await;
     for manager in &managers {
         manager.has(1).await;
     }
@@ -40,7 +36,7 @@ async fn three_managers_replicate_and_go_on_without_their_leader() {
 
     let stopped = managers.remove(leader).stop().await;
     let next = leader_of(&managers).await;
-    managers[next].raft.propose(b"two".to_vec()).await.unwrap();
+    managers[next].propose(b"two".to_vec()).await;
     for manager in &managers {
         manager.has(2).await;
     }
@@ -66,18 +62,10 @@ async fn a_member_that_missed_much_is_given_a_snapshot_in_pieces() {
     let leader = leader_of(&managers).await;
     // More than a piece of four megabytes.
     for i in 0..3_u8 {
-        managers[leader]
-            .raft
-            .propose(vec![i; 2 << 20])
-            .await
-            .unwrap();
+        managers[leader].propose(vec![i; 2 << 20]).await;
     }
     managers[leader].raft.compact().await.unwrap();
-    managers[leader]
-        .raft
-        .propose(b"after".to_vec())
-        .await
-        .unwrap();
+    managers[leader].propose(b"after".to_vec()).await;
 
     let back = Manager::resume(&swarm, lagging).await;
     back.has(4).await;

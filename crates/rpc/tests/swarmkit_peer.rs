@@ -129,7 +129,7 @@ async fn replicates_to(plain: Plain) {
     plain.raft.set(Arc::new(raft.clone()));
 
     for i in 0..20_u8 {
-        leader.raft.propose(vec![i]).await.unwrap();
+        leader.propose(vec![i]).await;
     }
     eventually("entries arrive", || log.entries().len() == 20).await;
     assert!(leader.transport.is_active(raft.id()));

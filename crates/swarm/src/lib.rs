@@ -30,4 +30,5 @@ mod spec;
 
 pub use cluster::{Cluster, ClusterConfig, ManagedSubnets};
 pub use error::{ClusterError, ErrorKind};
+pub use replication::{MAX_PROPOSAL_BYTES, RaftProposer, StoreMachine};
 pub use request::{InitRequest, JoinRequest, UpdateFlags};

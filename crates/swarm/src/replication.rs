@@ -1,24 +1,19 @@
 //! Joins the store to raft: transactions become log entries, committed entries become state.
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
 use futures::FutureExt as _;
-use futures::task::noop_waker_ref;
 use prost::Message as _;
 use skep_model::Version;
 use skep_model::proto::{InternalRaftRequest, StoreAction, StoreSnapshot, raftpb};
-use skep_raft::{BoxError, Leadership, RaftNode, StateMachine, Transport};
+use skep_raft::{BoxError, RaftNode, Reign, StateMachine, Transport};
 use skep_store::{Epoch, ProposeError, ProposeFuture, Proposer, Store};
-use tokio::sync::watch;
 
 /// Larger than any transaction the store lets through, by the few bytes that wrap it.
-pub(crate) const MAX_PROPOSAL_BYTES: usize = skep_store::MAX_TRANSACTION_BYTES + 4096;
+pub const MAX_PROPOSAL_BYTES: usize = skep_store::MAX_TRANSACTION_BYTES + 4096;
 
 /// The store as raft's state machine.
-pub(crate) struct StoreMachine(pub(crate) Store);
+pub struct StoreMachine(pub Store);
 
 impl StateMachine for StoreMachine {
     fn apply(&self, index: u64, data: &[u8]) -> Result<(), BoxError> {
@@ -48,76 +43,70 @@ impl Transport for NobodyElse {
 }
 
 /// Raft as the store's proposer.
-pub(crate) struct RaftProposer {
+pub struct RaftProposer {
     node: RaftNode,
-    leadership: watch::Receiver<Leadership>,
-    /// Proposals refused so far. Part of the epoch: what was validated after a refused proposal
-    /// counted on it.
-    refused: Arc<AtomicU64>,
+    /// Makes the ids of requests.
+    proposed: AtomicU64,
 }
 
 impl RaftProposer {
-    pub(crate) fn new(node: RaftNode) -> Self {
-        let leadership = node.leadership();
+    pub fn new(node: RaftNode) -> Self {
         Self {
             node,
-            leadership,
-            refused: Arc::default(),
+            proposed: AtomicU64::new(0),
         }
     }
 
-    fn refuse(&self, error: ProposeError) -> ProposeFuture {
-        self.refused.fetch_add(1, Ordering::SeqCst);
-        futures::future::ready(Err(error)).boxed()
+    /// An id that managers of SwarmKit do not wait for: they take an applied request with the id of
+    /// one of their own for that one. So it must look drawn, but need not be.
+    fn next_id(&self, reign: Reign) -> u64 {
+        let count = self.proposed.fetch_add(1, Ordering::Relaxed);
+        let mut id = self.node.id() ^ reign.term.rotate_left(32);
+        for salt in [count, 0x9e37_79b9_7f4a_7c15] {
+            id = (id ^ salt).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            id ^= id >> 29;
+        }
+        // One length on the wire for all, so that a simulated run does not depend on it.
+        id | 1 << 63
     }
+}
+
+/// How many bits of an epoch count refusals; terms are above them. Both only grow.
+const FAILURE_BITS: u32 = 24;
+
+fn epoch(reign: Reign) -> Epoch {
+    Epoch((reign.term << FAILURE_BITS).wrapping_add(reign.failures))
 }
 
 impl Proposer for RaftProposer {
     fn epoch(&self) -> Option<Epoch> {
-        let leadership = self.leadership.borrow();
-        let refused = self.refused.load(Ordering::SeqCst);
-        // Terms and refusals both only grow, so that no two epochs have the same number.
-        (leadership.is_leader() && !leadership.stopped)
-            .then(|| Epoch((leadership.term << 24).wrapping_add(refused)))
+        self.node.reign().map(epoch)
     }
 
-    fn propose(&self, epoch: Epoch, action: Vec<StoreAction>) -> ProposeFuture {
-        if self.epoch() != Some(epoch) {
-            return self.refuse(ProposeError::NotLeader);
-        }
+    fn propose(&self, expected: Epoch, action: Vec<StoreAction>) -> ProposeFuture {
+        // The reign that is refused or accepted is the one the transaction was built in; raft itself
+        // looks again when it takes the proposal from its queue.
+        let Some(reign) = self.node.reign().filter(|&reign| epoch(reign) == expected) else {
+            return futures::future::ready(Err(ProposeError::NotLeader)).boxed();
+        };
         let data = InternalRaftRequest {
-            id: rand::random(),
+            id: self.next_id(reign),
             action,
         }
         .encode_to_vec();
-        if data.len() > MAX_PROPOSAL_BYTES {
-            return self.refuse(ProposeError::TooLarge { size: data.len() });
-        }
-        let node = self.node.clone();
-        let refused = Arc::clone(&self.refused);
-        let mut proposal = async move {
-            let result = node.propose(data).await.map(Version).map_err(translate);
-            if result.is_err() {
-                refused.fetch_add(1, Ordering::SeqCst);
-            }
-            result
-        }
-        .boxed();
-        // The first poll puts the proposal into raft's queue. It has to happen now, under the store's
-        // lock: that is what makes the log's order the order of validation.
-        match poll_once(proposal.as_mut()) {
-            Poll::Ready(result) => futures::future::ready(result).boxed(),
-            Poll::Pending => proposal,
-        }
+        let size = data.len();
+        // Called under the store's lock: that makes the log's order the order of validation.
+        self.node
+            .propose(reign, data)
+            .map(move |result| result.map(Version).map_err(|error| translate(error, size)))
+            .boxed()
     }
 }
 
-fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(noop_waker_ref()))
-}
-
-fn translate(error: skep_raft::ProposeError) -> ProposeError {
+fn translate(error: skep_raft::ProposeError, size: usize) -> ProposeError {
     match error {
+        skep_raft::ProposeError::NotLeader => ProposeError::NotLeader,
+        skep_raft::ProposeError::TooLarge => ProposeError::TooLarge { size },
         skep_raft::ProposeError::LostLeadership => ProposeError::LeadershipLost,
         // With what the disk said: the user is told, and nobody above can look deeper.
         skep_raft::ProposeError::Failed(error) => ProposeError::Log(crate::error::chain(&*error)),
@@ -128,10 +117,11 @@ fn translate(error: skep_raft::ProposeError) -> ProposeError {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use skep_ca::SecretKey;
     use skep_model::proto::{Node, NodeDescription, RaftMember};
-    use skep_raft::{IfNew, RaftConfig};
+    use skep_raft::{IfNew, Leadership, RaftConfig};
 
     use super::*;
 

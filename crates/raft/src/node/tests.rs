@@ -191,7 +191,23 @@ impl Member {
     }
 
     async fn propose(&self, text: &str) -> Result<u64, ProposeError> {
-        let answer = self.node.propose(text.as_bytes().to_vec());
+        let Some(reign) = self.node.reign() else {
+            // Somebody who does not know better.
+            return self
+                .propose_in(
+                    Reign {
+                        term: 0,
+                        failures: 0,
+                    },
+                    text,
+                )
+                .await;
+        };
+        self.propose_in(reign, text).await
+    }
+
+    async fn propose_in(&self, reign: Reign, text: &str) -> Result<u64, ProposeError> {
+        let answer = self.node.propose(reign, text.as_bytes().to_vec());
         timeout(PATIENCE, answer).await.expect("an answer")
     }
 }
@@ -229,7 +245,8 @@ async fn proposals_that_wait_together_share_writes() {
     for number in 0..500 {
         let node = founder.node.clone();
         tasks.spawn(async move {
-            node.propose(format!("{number}").into_bytes())
+            let reign = node.reign().unwrap();
+            node.propose(reign, format!("{number}").into_bytes())
                 .await
                 .unwrap()
         });
@@ -334,9 +351,10 @@ async fn large_entries_bring_the_next_snapshot_nearer() {
 async fn too_large_a_proposal_is_refused() {
     let lab = Lab::new();
     let founder = lab.founder().await;
+    let reign = founder.node.reign().unwrap();
     let error = founder
         .node
-        .propose(vec![0; (3 << 19) + 1])
+        .propose(reign, vec![0; (3 << 19) + 1])
         .await
         .unwrap_err();
     assert_eq!(
@@ -417,7 +435,7 @@ async fn three_members_agree_and_survive_the_loss_of_their_leader() {
         assert_eq!((seen.leader, seen.role), (Some(1), Role::Follower));
     }
     let error = two.propose("not the leader").await.unwrap_err();
-    assert!(matches!(error, ProposeError::LostLeadership));
+    assert!(matches!(error, ProposeError::NotLeader));
 
     lab.wire.cut.lock().push(1);
     // The old leader notices that nobody answers, and its proposal fails.
@@ -539,4 +557,37 @@ async fn a_message_for_somebody_else_is_refused() {
     };
     let error = one.node.step(message).unwrap_err().to_string();
     assert_eq!(error, "the message is for raft member 2, this is 1");
+}
+
+#[tokio::test]
+async fn what_was_decided_in_an_earlier_reign_is_refused_in_a_later_one() {
+    let lab = Lab::new();
+    let one = lab.founder().await;
+    let two = lab.join(&one, 2).await;
+    let first = one.node.reign().unwrap();
+    one.node.transfer_leadership(2);
+    two.becomes_leader().await;
+    let behind = two.propose("in between").await.unwrap();
+    one.applies(behind).await;
+    two.node.transfer_leadership(1);
+    one.becomes_leader().await;
+
+    let stale = one.propose_in(first, "from before").await.unwrap_err();
+    assert!(matches!(stale, ProposeError::NotLeader), "{stale}");
+    one.propose("afterwards").await.unwrap();
+    assert_eq!(one.journal.texts(), ["in between", "afterwards"]);
+}
+
+#[tokio::test]
+async fn nothing_follows_a_refused_proposal_within_its_reign() {
+    let lab = Lab::new();
+    let one = lab.founder().await;
+    let reign = one.node.reign().unwrap();
+    let large = one.node.propose(reign, vec![0; (3 << 19) + 1]);
+    let next = one.node.propose(reign, b"counts on it".to_vec());
+    assert!(matches!(large.await, Err(ProposeError::TooLarge)));
+    assert!(matches!(next.await, Err(ProposeError::NotLeader)));
+    assert_ne!(one.node.reign(), Some(reign));
+    one.propose("starts anew").await.unwrap();
+    assert_eq!(one.journal.texts(), ["starts anew"]);
 }

@@ -86,11 +86,13 @@ impl Peer {
         match timeout(SEND, open(channel.clone())).await {
             Err(_) => Err(Status::deadline_exceeded("the peer does not answer")),
             Ok(Ok(pipeline)) => {
+                self.transport.set_dialect(self.id, false);
                 self.transport.set_reachable(self.id, true);
                 self.pipelined(pipeline, channel).await
             }
             Ok(Err(status)) if status.code() == Code::Unimplemented => {
                 tracing::debug!(raft.id = self.id, "a manager speaks SwarmKit's raft only");
+                self.transport.set_dialect(self.id, true);
                 self.transport.set_reachable(self.id, true);
                 self.one_by_one(channel).await
             }

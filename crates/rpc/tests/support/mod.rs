@@ -193,6 +193,12 @@ impl Manager {
             .unwrap();
     }
 
+    /// Replicates an entry, leading.
+    pub(crate) async fn propose(&self, data: Vec<u8>) {
+        let reign = self.raft.reign().expect("it leads");
+        self.raft.propose(reign, data).await.unwrap();
+    }
+
     /// Waits until so many entries are applied.
     pub(crate) async fn has(&self, entries: usize) {
         eventually("entries arrive", || self.log.entries().len() >= entries).await;
