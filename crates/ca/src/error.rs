@@ -15,6 +15,9 @@ pub enum CaError {
     /// This node trusts the root but does not hold its key.
     #[error("no valid signer found")]
     NoSigner,
+    /// A root certificate, or its key, that is not one: in SwarmKit's words, for whoever has given it.
+    #[error("{0}")]
+    InvalidRoot(String),
     #[error("cannot parse {what}")]
     Parse {
         what: &'static str,

@@ -1,11 +1,14 @@
 //! The root certificate, and issuing node certificates with it.
 
-use crate::CaError;
 use crate::certificate::{BACKDATE, CertificateInfo, MIN_NODE_CERTIFICATE_VALIDITY, NodeIdentity};
+use crate::cross_sign::CrossSignRequest;
+use crate::issuer::IssuerInfo;
+use crate::signer::Signer;
+use crate::{CaError, tls};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    SanType, SerialNumber,
 };
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -19,7 +22,19 @@ const ROOT_VALIDITY: Duration = Duration::from_secs(630_720_000);
 /// The cluster's trust root. Holds the key only on nodes that may issue certificates.
 pub struct RootCa {
     certificate_pem: String,
-    signer: Option<Issuer<'static, KeyPair>>,
+    signer: Option<Signer>,
+    /// Goes with each certificate issued: by it, the new root's certificates lead to the old root.
+    intermediate_pem: String,
+}
+
+/// A root that a cluster is being moved to.
+#[derive(Clone, Copy, Debug)]
+pub struct NextRoot<'a> {
+    pub certificate_pem: &'a str,
+    /// `None`: an external authority has it.
+    pub key_pem: Option<&'a str>,
+    /// The same, signed by the present root.
+    pub cross_signed_pem: &'a str,
 }
 
 /// A private key that never leaves its node, and the request made from it.
@@ -46,33 +61,40 @@ impl RootCa {
         params.not_before = whole_seconds(now);
         params.not_after = whole_seconds(now) + ROOT_VALIDITY;
         let certificate = params.self_signed(&key).map_err(CaError::create(WHAT))?;
-        Ok(Self {
-            certificate_pem: unix_lines(&certificate.pem()),
-            signer: Some(Issuer::new(params, key)),
-        })
+        let certificate_pem = unix_lines(&certificate.pem());
+        let key_pem = unix_lines(&key.serialize_pem());
+        Self::from_pem(&certificate_pem, Some(&key_pem))
     }
 
-    /// Takes the root's certificates (a bundle while it is being rotated) and, on a node that may
-    /// issue, the key of the first of them (PKCS#8 PEM).
+    /// Takes the root's certificates (possibly several) and, on a node that may issue, the key of the
+    /// first of them, PEM. Refuses in SwarmKit's words: both may come from a user.
     pub fn from_pem(certificates_pem: &str, key_pem: Option<&str>) -> Result<Self, CaError> {
-        const WHAT: &str = "the root certificate";
-        let blocks =
-            pem::parse_many(certificates_pem).map_err(|source| CaError::parse(WHAT, source))?;
-        if blocks.is_empty() {
+        let blocks = pem::parse_many(certificates_pem)
+            .map_err(|error| CaError::InvalidRoot(format!("invalid root certificates: {error}")))?;
+        let Some(first) = blocks.first() else {
             let reason = "no valid root CA certificates found".to_owned();
-            return Err(CaError::Rejected { what: WHAT, reason });
-        }
+            return Err(CaError::InvalidRoot(reason));
+        };
         for block in &blocks {
             check_self_signed(block.contents())?;
         }
         let signer = match key_pem {
             None => None,
-            Some(key_pem) => Some(signer(certificates_pem, key_pem)?),
+            Some(key_pem) => Some(Signer::new(first.contents(), key_pem)?),
         };
         Ok(Self {
             certificate_pem: certificates_pem.to_owned(),
             signer,
+            intermediate_pem: String::new(),
         })
+    }
+
+    /// While the root is being rotated the present one is still trusted, but the next one signs.
+    pub fn rotating(certificates_pem: &str, next: NextRoot<'_>) -> Result<Self, CaError> {
+        let mut root = Self::from_pem(certificates_pem, None)?;
+        root.signer = Self::from_pem(next.certificate_pem, next.key_pem)?.signer;
+        next.cross_signed_pem.clone_into(&mut root.intermediate_pem);
+        Ok(root)
     }
 
     /// The exact bytes that join tokens are the digest of.
@@ -85,24 +107,40 @@ impl RootCa {
         digest(self.certificate_pem.as_bytes())
     }
 
-    /// The signing key as PKCS#8 PEM; `None` where this node does not hold it.
-    pub fn key_pem(&self) -> Option<String> {
-        self.signer
-            .as_ref()
-            .map(|signer| unix_lines(&signer.key().serialize_pem()))
+    /// The digest as the cluster object has it.
+    pub fn digest_text(&self) -> String {
+        format!("sha256:{}", hex::encode(self.digest()))
     }
 
-    /// DER of the root's subject and of its public key, for `NodeTLSInfo`.
-    pub fn issuer_info(&self) -> Result<(Vec<u8>, Vec<u8>), CaError> {
-        use x509_parser::prelude::{FromDer as _, X509Certificate};
-        let block = pem::parse(&self.certificate_pem)
-            .map_err(|source| CaError::parse("the root certificate", source))?;
-        let (_, certificate) = X509Certificate::from_der(block.contents())
-            .map_err(|source| CaError::parse("the root certificate", source.to_string()))?;
-        Ok((
-            certificate.subject().as_raw().to_vec(),
-            certificate.public_key().raw.to_vec(),
-        ))
+    /// The signing key, PEM; `None` where this node does not hold it.
+    pub fn key_pem(&self) -> Option<String> {
+        self.signer.as_ref().map(|signer| signer.key_pem.clone())
+    }
+
+    /// What goes with each certificate issued, PEM; empty but during a rotation.
+    pub fn intermediate_pem(&self) -> &str {
+        &self.intermediate_pem
+    }
+
+    /// Who this root is, for `NodeTLSInfo`.
+    pub fn issuer_info(&self) -> Result<IssuerInfo, CaError> {
+        IssuerInfo::of_root(&self.certificate_pem)
+    }
+
+    /// Certifies another root's key: a chain through the result leads from the other root's
+    /// certificates to this root. PEM.
+    pub fn cross_sign(&self, other_pem: &str) -> Result<String, CaError> {
+        let signer = self.signer.as_ref().ok_or(CaError::NoSigner)?;
+        let block = pem::parse(other_pem)
+            .map_err(|source| CaError::parse("the new root certificate", source))?;
+        let certificate = signer.cross_sign(block.contents())?;
+        Ok(encode_pem("CERTIFICATE", certificate))
+    }
+
+    /// Asks an authority outside of the swarm for what [`Self::cross_sign`] does.
+    pub fn cross_sign_request(&self) -> Result<CrossSignRequest, CaError> {
+        let signer = self.signer.as_ref().ok_or(CaError::NoSigner)?;
+        CrossSignRequest::new(&self.certificate_pem, signer.request()?)
     }
 
     /// Signs a request. Whatever subject the request asks for is ignored: the identity is what the
@@ -119,9 +157,10 @@ impl RootCa {
         let request = CertificateSigningRequestParams::from_pem(request_pem)
             .map_err(|source| CaError::parse(WHAT, source))?;
         let certificate = node_params(identity, validity, now)?
-            .signed_by(&request.public_key, signer)
+            .signed_by(&request.public_key, &signer.issuer)
             .map_err(CaError::create("the node certificate"))?;
-        Ok(unix_lines(&certificate.pem()))
+        let certificate = signer.under_its_name(certificate.der())?;
+        Ok(encode_pem("CERTIFICATE", certificate) + &self.intermediate_pem)
     }
 
     /// A new key and its certificate in one step, for the first manager of a cluster.
@@ -141,7 +180,7 @@ impl RootCa {
 
     /// Checks that a node's certificate was issued by this root and is valid now.
     pub fn verify(&self, chain_pem: &str, now: OffsetDateTime) -> Result<CertificateInfo, CaError> {
-        crate::tls::verify_chain(&self.certificate_pem, chain_pem, now)?;
+        tls::verify_chain(&self.certificate_pem, chain_pem, now)?;
         CertificateInfo::from_pem(chain_pem)
     }
 }
@@ -183,38 +222,33 @@ pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-fn signer(certificates_pem: &str, key_pem: &str) -> Result<Issuer<'static, KeyPair>, CaError> {
-    let key =
-        KeyPair::from_pem(key_pem).map_err(|source| CaError::parse("the root key", source))?;
-    let public = key.public_key_raw().to_vec();
-    let issuer = Issuer::from_ca_cert_pem(certificates_pem, key)
-        .map_err(|source| CaError::parse("the root certificate", source))?;
-    let block = pem::parse(certificates_pem)
-        .map_err(|source| CaError::parse("the root certificate", source))?;
-    let reason = match x509_parser::parse_x509_certificate(block.contents()) {
-        Ok((_, certificate)) if certificate.public_key().subject_public_key.data == public => {
-            return Ok(issuer);
-        }
-        Ok(_) => "certificate key mismatch".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    Err(CaError::Rejected {
-        what: "the root key",
-        reason,
-    })
+/// Certificates of a bundle written as everybody writes them, so that equal ones are equal to the
+/// byte; what is no PEM is left out, as SwarmKit does.
+pub fn normalize_pem(bundle: &str) -> String {
+    let blocks = pem::parse_many(bundle).unwrap_or_default();
+    let encode = |block: pem::Pem| encode_pem(block.tag(), block.contents());
+    blocks.into_iter().map(encode).collect()
+}
+
+pub(crate) fn encode_pem(tag: &str, contents: impl Into<Vec<u8>>) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new(tag, contents), config)
 }
 
 fn check_self_signed(der: &[u8]) -> Result<(), CaError> {
-    const WHAT: &str = "the root certificate";
+    let rejected = |reason: &str| {
+        CaError::InvalidRoot(format!(
+            "error while validating Root CA Certificate: {reason}"
+        ))
+    };
     let (_, certificate) = x509_parser::parse_x509_certificate(der)
-        .map_err(|source| CaError::parse(WHAT, source.to_string()))?;
-    let rejected = |reason: String| CaError::Rejected { what: WHAT, reason };
+        .map_err(|error| CaError::InvalidRoot(format!("invalid root certificates: {error}")))?;
     if !certificate.is_ca() {
-        return Err(rejected("certificate not a CA".to_owned()));
+        return Err(rejected("certificate not a CA"));
     }
     certificate
         .verify_signature(None)
-        .map_err(|error| rejected(error.to_string()))
+        .map_err(|_| rejected("x509: certificate signed by unknown authority"))
 }
 
 fn node_params(
@@ -280,5 +314,7 @@ fn unix_lines(pem: &str) -> String {
     pem.replace("\r\n", "\n")
 }
 
+#[cfg(test)]
+mod rotation_tests;
 #[cfg(test)]
 mod tests;

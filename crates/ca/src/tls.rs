@@ -1,6 +1,8 @@
 //! TLS between nodes: mutual where both have certificates, one-sided while a node joins.
 
-use crate::{CaError, CertificateInfo, NodeCertificate, NodeIdentity, RootCa};
+mod verifier;
+
+use crate::{CaError, NodeCertificate, RootCa};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
@@ -8,24 +10,22 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use std::sync::Arc;
 use time::OffsetDateTime;
+use verifier::NodeVerifier;
 
 const ALPN_H2: &[u8] = b"h2";
 
-/// For a manager's port. Clients without a certificate are let in, because a joining node has
-/// none yet: each service checks [`peer_identity`] itself. Clients that offer no ALPN are served.
+/// For a manager's port. Clients without a certificate are let in, because a joining node has none
+/// yet, and those whose certificate has expired: what either is good for is decided for each call.
+/// Clients that offer no ALPN are served, as old grpc-go's do not.
 pub fn server_config(
     root: &RootCa,
     certificate: &NodeCertificate,
 ) -> Result<ServerConfig, CaError> {
-    let roots = Arc::new(root_store(root.certificate_pem())?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(CaError::tls)?;
+    let verifier = NodeVerifier::new(root_store(root.certificate_pem())?)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(CaError::tls)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(
             chain(&certificate.certificate_pem)?,
             key(&certificate.key_pem)?,
@@ -74,14 +74,21 @@ pub fn bootstrap_client_config(root: Option<&RootCa>) -> Result<ClientConfig, Ca
     Ok(config)
 }
 
-/// Who the other side is, from the certificates of a finished handshake; `None` without one.
-pub fn peer_identity(
-    certificates: Option<&[CertificateDer<'_>]>,
-) -> Result<Option<NodeIdentity>, CaError> {
-    match certificates.and_then(<[_]>::first) {
-        None => Ok(None),
-        Some(leaf) => Ok(CertificateInfo::from_der(leaf)?.identity()),
-    }
+/// For calls to servers of others that this node's root, or a given one, has certified: external
+/// certificate authorities, which speak HTTP/1.
+pub fn external_client_config(
+    roots_pem: &str,
+    certificate: &NodeCertificate,
+) -> Result<ClientConfig, CaError> {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(CaError::tls)?
+        .with_root_certificates(root_store(roots_pem)?)
+        .with_client_auth_cert(
+            chain(&certificate.certificate_pem)?,
+            key(&certificate.key_pem)?,
+        )
+        .map_err(CaError::tls)
 }
 
 pub(crate) fn verify_chain(

@@ -22,13 +22,15 @@ mod leader;
 mod log_broker;
 mod manager;
 mod members;
+mod root_ca;
 
 #[cfg(test)]
 mod testing;
 
-pub use control::Control;
+pub use control::{Control, ExternalAuthorities};
 pub use dispatcher::{Caller, Dispatcher, ResponseStream};
 pub use error::{Code, ControlError};
 pub use log_broker::LogBroker;
 pub use manager::{Manager, ManagerConfig};
 pub use members::{Member, Members};
+pub use root_ca::{external_cas, issuing_root, root_ca};

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::Control;
+use crate::control::{Control, ExternalAuthorities};
 use crate::dispatcher::Dispatcher;
 use crate::leader;
 use crate::log_broker::LogBroker;
@@ -59,6 +59,13 @@ impl Manager {
             stopped,
             task: parking_lot::Mutex::new(Some(task)),
         }
+    }
+
+    /// Lets the swarm's certificates be issued by authorities outside of it.
+    #[must_use]
+    pub fn with_external_authorities(mut self, external: Arc<dyn ExternalAuthorities>) -> Self {
+        self.control.reach(external);
+        self
     }
 
     pub fn control(&self) -> &Control {

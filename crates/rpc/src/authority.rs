@@ -1,25 +1,29 @@
 //! The cluster's certificate authority over the store: who gets a certificate, for which role.
 
+mod rotation;
+mod signing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use skep_ca::{MIN_NODE_CERTIFICATE_VALIDITY, NodeIdentity, NodeRole, RootCa};
 use skep_model::ext::{ClusterExt as _, ClusterSpecExt as _, NodeExt as _, RootCaExt as _};
-use skep_model::{NodeId, ObjectKind, defaults};
+use skep_model::{NodeId, ObjectKind};
 use skep_proto as proto;
 use skep_proto::issuance_status::State;
 use skep_proto::node_spec::Membership;
 use skep_store::{Snapshot, Store, StoreError, UpdateError, WatchError, WatchFilter};
-use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::NodeSecurity;
 use crate::backend::CertificateAuthority;
 use crate::identity::RemoteNode;
+use signing::{Signing, Unsigned};
 
 /// The subsystem whose key locks the managers.
 const MANAGER_SUBSYSTEM: &str = "swarm-manager";
+/// What nobody could sign is tried again after so long, as in SwarmKit.
+const RETRY: Duration = Duration::from_secs(10);
 /// Draws of a node id that is not taken.
 const ATTEMPTS: usize = 3;
 
@@ -27,29 +31,39 @@ const ATTEMPTS: usize = 3;
 ///
 /// Unlike SwarmKit's it signs within the request instead of in a loop behind it: a join is one write
 /// instead of two, and the status call that follows need not wait. The loop, [`Self::run`], is for
-/// requests that another manager took and did not come to sign.
+/// requests that another manager took and did not come to sign, and for those that nobody could sign
+/// when they came.
 pub struct StoreAuthority {
     store: Store,
-    /// The root with its key, read from the PEM that is kept with it.
-    signer: Mutex<Option<Signer>>,
-}
-
-#[derive(Clone)]
-struct Signer {
-    root: proto::RootCa,
-    authority: Arc<RootCa>,
+    signing: Signing,
 }
 
 impl StoreAuthority {
     pub fn new(store: Store) -> Self {
         Self {
             store,
-            signer: Mutex::new(None),
+            signing: Signing::new(None),
         }
     }
 
-    /// Signs what was left unsigned; to be run while this manager leads.
+    /// The same, but external authorities can be asked to sign: they want to know who asks.
+    pub fn as_node(store: Store, security: Arc<NodeSecurity>) -> Self {
+        Self {
+            store,
+            signing: Signing::new(Some(security)),
+        }
+    }
+
+    /// Signs what was left unsigned, and rotates the root when the cluster object says so; to be run
+    /// while this manager leads.
     pub async fn run(&self, stopped: CancellationToken) {
+        tokio::join!(
+            self.sign_unsigned(stopped.clone()),
+            rotation::run(&self.store, stopped)
+        );
+    }
+
+    async fn sign_unsigned(&self, stopped: CancellationToken) {
         let kinds = WatchFilter::kinds([ObjectKind::Node]);
         let (mut snapshot, mut watch) = self.store.snapshot_and_watch(kinds);
         loop {
@@ -58,21 +72,38 @@ impl StoreAuthority {
                 .filter(|n| awaits_signature(n))
                 .cloned()
                 .collect();
+            let mut is_signed = true;
             for node in waiting {
-                self.sign_waiting(&snapshot, &node).await;
+                is_signed = self.sign_waiting(&snapshot, &node).await;
+                // An authority that does not answer one request will hardly answer the others.
+                if !is_signed {
+                    break;
+                }
             }
             tokio::select! {
                 () = stopped.cancelled() => return,
                 event = watch.next() => if matches!(event, Err(WatchError::Closed)) { return },
+                () = tokio::time::sleep(RETRY), if !is_signed => {}
             }
             while let Some(Ok(_)) = watch.try_next() {}
             snapshot = self.store.snapshot();
         }
     }
 
-    async fn sign_waiting(&self, snapshot: &Snapshot, node: &proto::Node) {
+    /// Whether the request was decided.
+    async fn sign_waiting(&self, snapshot: &Snapshot, node: &proto::Node) -> bool {
         let asked = node.certificate();
-        let signed = self.sign(snapshot, &asked.cn, asked.role(), &asked.csr);
+        let signed = match self
+            .sign(snapshot, &asked.cn, asked.role(), &asked.csr)
+            .await
+        {
+            Ok(signed) => Ok(signed),
+            Err(Unsigned::Yet(error)) => {
+                tracing::warn!(node.id, error, "nobody signs a node's certificate");
+                return false;
+            }
+            Err(Unsigned::Ever(error)) => Err(error),
+        };
         let written = self.store.update(|tx| {
             tx.modify::<proto::Node>(&node.id, |node| {
                 // Meanwhile the node may have asked again, with another request.
@@ -86,55 +117,49 @@ impl StoreAuthority {
         if let Err(error) = written.await {
             tracing::warn!(node.id, %error, "cannot write a node's certificate");
         }
+        true
     }
 
-    fn signer(&self, cluster: &proto::Cluster) -> Result<Arc<RootCa>, Status> {
-        let root = cluster.root_ca();
-        let mut signer = self.signer.lock();
-        if let Some(known) = signer.as_ref().filter(|known| known.root == *root) {
-            return Ok(Arc::clone(&known.authority));
-        }
-        let pem = std::str::from_utf8(&root.ca_cert)
-            .map_err(|_| Status::internal("the cluster's root certificate is not text"))?;
-        let key = std::str::from_utf8(&root.ca_key)
-            .ok()
-            .filter(|key| !key.is_empty());
-        let authority = RootCa::from_pem(pem, key)
-            .map_err(|error| Status::internal(crate::connect::chain(&error)))?;
-        let authority = Arc::new(authority);
-        *signer = Some(Signer {
-            root: root.clone(),
-            authority: Arc::clone(&authority),
-        });
-        Ok(authority)
-    }
-
-    /// The certificate, PEM.
-    fn sign(
+    async fn sign(
         &self,
         snapshot: &Snapshot,
         node_id: &str,
         role: proto::NodeRole,
         csr: &[u8],
-    ) -> Result<Vec<u8>, Status> {
-        let cluster = the_cluster(snapshot)?;
-        let csr = std::str::from_utf8(csr)
-            .map_err(|_| Status::invalid_argument("the certificate request is not PEM"))?;
-        let identity = NodeIdentity {
-            organization: cluster.id.clone(),
-            role: role_of(role),
-            node_id: node_id.to_owned(),
+    ) -> Result<Vec<u8>, Unsigned> {
+        let cluster =
+            the_cluster(snapshot).map_err(|status| Unsigned::Yet(status.message().to_owned()))?;
+        self.signing.sign(cluster, node_id, role, csr).await
+    }
+
+    /// The node's certificate, or its request if nobody can sign it at this moment.
+    async fn certify(
+        &self,
+        snapshot: &Snapshot,
+        node_id: &str,
+        role: proto::NodeRole,
+        csr: Vec<u8>,
+        unsigned: State,
+    ) -> Result<proto::Certificate, Status> {
+        let (state, certificate) = match self.sign(snapshot, node_id, role, &csr).await {
+            Ok(certificate) => (State::Issued, certificate),
+            Err(Unsigned::Yet(error)) => {
+                tracing::warn!(
+                    node.id = node_id,
+                    error,
+                    "nobody signs a node's certificate"
+                );
+                (unsigned, Vec::new())
+            }
+            Err(unsigned) => return Err(unsigned.into()),
         };
-        let signed = self.signer(cluster)?.sign(
+        Ok(proto::Certificate {
+            role: role.into(),
             csr,
-            &identity,
-            validity(cluster),
-            OffsetDateTime::now_utc(),
-        );
-        match signed {
-            Ok(certificate) => Ok(certificate.into_bytes()),
-            Err(error) => Err(Status::invalid_argument(crate::connect::chain(&error))),
-        }
+            status: Some(status(state)),
+            certificate,
+            cn: node_id.to_owned(),
+        })
     }
 
     async fn renew(
@@ -152,15 +177,14 @@ impl StoreAuthority {
             .get::<proto::Node>(id)
             .ok_or_else(not_found)?
             .role();
-        let certificate = self.sign(&snapshot, id, role, &csr)?;
+        let certificate = self.certify(&snapshot, id, role, csr, State::Renew).await?;
         let written = self.store.update(|tx| {
             tx.modify::<proto::Node>(id, |node| {
-                let issued = issued(id, role, csr, certificate);
                 node.certificate = Some(if node.role() == role {
-                    issued
+                    certificate
                 } else {
                     // The role changed while this was being signed: the loop signs it anew.
-                    pending(issued, node.role())
+                    unsigned(certificate, node.role())
                 });
             })
         });
@@ -184,11 +208,13 @@ impl StoreAuthority {
         let data_path_port = the_cluster(&snapshot)?.vxlan_udp_port;
         for _ in 0..ATTEMPTS {
             let id = NodeId::random().to_string();
-            let certificate = self.sign(&snapshot, &id, role, &request.csr)?;
+            let csr = request.csr.clone();
+            let certificate = self.certify(&snapshot, &id, role, csr, State::Pending);
+            let certificate = certificate.await?;
             let node = proto::Node {
                 id: id.clone(),
                 role: role.into(),
-                certificate: Some(issued(&id, role, request.csr.clone(), certificate)),
+                certificate: Some(certificate),
                 spec: Some(proto::NodeSpec {
                     annotations: Some(proto::Annotations::default()),
                     desired_role: role.into(),
@@ -306,63 +332,31 @@ fn is_same_secret(secret: &str, given: &str) -> bool {
     !secret.is_empty() && secret.len() == given.len() && std::hint::black_box(differing) == 0
 }
 
-fn role_of(role: proto::NodeRole) -> NodeRole {
-    match role {
-        proto::NodeRole::Manager => NodeRole::Manager,
-        proto::NodeRole::Worker => NodeRole::Worker,
-    }
-}
-
-/// SwarmKit takes its default where the setting is shorter than it allows.
-fn validity(cluster: &proto::Cluster) -> Duration {
-    let expiry = cluster.spec().ca_config().node_cert_expiry;
-    expiry
-        .as_ref()
-        .and_then(defaults::duration_from_wire)
-        .filter(|expiry| *expiry >= MIN_NODE_CERTIFICATE_VALIDITY)
-        .unwrap_or(defaults::NODE_CERT_EXPIRY)
-}
-
-fn issued(
-    id: &str,
-    role: proto::NodeRole,
-    csr: Vec<u8>,
-    certificate: Vec<u8>,
-) -> proto::Certificate {
+fn unsigned(certificate: proto::Certificate, role: proto::NodeRole) -> proto::Certificate {
     proto::Certificate {
         role: role.into(),
-        csr,
-        status: Some(state(State::Issued)),
-        certificate,
-        cn: id.to_owned(),
-    }
-}
-
-fn pending(certificate: proto::Certificate, role: proto::NodeRole) -> proto::Certificate {
-    proto::Certificate {
-        role: role.into(),
-        status: Some(state(State::Renew)),
+        status: Some(status(State::Renew)),
         certificate: Vec::new(),
         ..certificate
     }
 }
 
-fn fill(certificate: &mut proto::Certificate, signed: Result<Vec<u8>, Status>) {
+fn fill(certificate: &mut proto::Certificate, signed: Result<Vec<u8>, String>) {
     match signed {
         Ok(signed) => {
             certificate.certificate = signed;
-            certificate.status = Some(state(State::Issued));
+            certificate.status = Some(status(State::Issued));
         }
         Err(error) => {
             certificate.status = Some(proto::IssuanceStatus {
                 state: State::Failed.into(),
-                err: error.message().to_owned(),
+                err: error,
             });
         }
     }
 }
 
-fn state(state: State) -> proto::IssuanceStatus {
+fn status(state: State) -> proto::IssuanceStatus {
     proto::IssuanceStatus {
         state: state.into(),
         err: String::new(),

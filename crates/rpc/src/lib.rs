@@ -10,15 +10,15 @@
 //!  Uplink (the agent's clients, renewal) ──► manager here | leader | one of the remotes
 //!  RaftTransport ──► other managers: a stream of skep's own, or SwarmKit's calls
 //!  bootstrap: root by the token's digest ──► certificate by the token ──► join_raft
-//!  On the leader: StoreAuthority (certificates), RoleKeeper (members follow the nodes' roles)
+//!  On the leader: StoreAuthority (certificates, rotation of the root; asks external authorities),
+//!                 RoleKeeper (members follow the nodes' roles)
 //! ```
 //!
 //! Whom a call comes from and who has to answer it is decided in one place for all services, by the
 //! path of the call; a follower passes a call on without looking into it.
 //!
 //! Deliberately not here: what the services decide (`skep-manager`), raft and the store, files, and
-//! when a node becomes a manager or ceases to be one (`skep-swarm`). Not yet: the Watch service,
-//! external certificate authorities, the rotation of the root.
+//! when a node becomes a manager or ceases to be one (`skep-swarm`). Not yet: the Watch service.
 
 mod authority;
 mod authorize;
@@ -26,6 +26,7 @@ mod backend;
 mod bootstrap;
 mod connect;
 mod control;
+mod external;
 mod gate;
 mod health;
 mod identity;
@@ -68,6 +69,7 @@ pub use backend::{
 pub use bootstrap::{Admission, BootstrapError, admission, fetch_root, join_raft, leave_raft};
 pub use connect::{ConnectError, Connector};
 pub use control::ControlRouter;
+pub use external::ExternalClient;
 pub use health::Health;
 pub use identity::{Peer, RemoteNode, Subject};
 pub use leader::{Leader, LeaderRoute, NO_LEADER, RaftLeader};

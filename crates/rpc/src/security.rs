@@ -1,19 +1,12 @@
 //! The node's identity on the network, which is replaced while connections run.
 
-mod verifier;
-
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use skep_ca::{CaError, CertificateInfo, NodeCertificate, NodeIdentity, RootCa};
+use rustls::{ClientConfig, ServerConfig};
+use skep_ca::{CaError, CertificateInfo, IssuerInfo, NodeCertificate, NodeIdentity, RootCa};
 use skep_proto as proto;
+use time::OffsetDateTime;
 use tokio::sync::watch;
-
-use verifier::NodeVerifier;
-
-const ALPN_H2: &[u8] = b"h2";
 
 /// What the node shows to others and trusts in them, as of now.
 pub struct Credentials {
@@ -33,17 +26,12 @@ impl Credentials {
             what: "the node certificate",
             reason: "its subject is not a swarm node's".to_owned(),
         })?;
-        let (cert_issuer_subject, cert_issuer_public_key) = root.issuer_info()?;
         Ok(Self {
             identity,
             info,
             root_pem: root.certificate_pem().to_owned(),
-            tls_info: proto::NodeTlsInfo {
-                trust_root: root.certificate_pem().as_bytes().to_vec(),
-                cert_issuer_subject,
-                cert_issuer_public_key,
-            },
-            server: Arc::new(server_config(root, &certificate)?),
+            tls_info: tls_info(root, &certificate)?,
+            server: Arc::new(skep_ca::server_config(root, &certificate)?),
             client: Arc::new(skep_ca::client_config(root, &certificate)?),
             certificate,
         })
@@ -109,9 +97,18 @@ impl NodeSecurity {
         self.replace(&root, certificate)
     }
 
-    /// Trusts other root certificates from now on: managers tell of them in the session.
+    /// Trusts other root certificates from now on: managers tell of them in the session. Refused
+    /// unless this node's own certificate is one of theirs: nobody would talk to it any more.
     pub fn trust(&self, root: &RootCa) -> Result<(), CaError> {
-        let certificate = self.current().certificate.clone();
+        let current = self.current();
+        let certificate = current.certificate.clone();
+        // One that has expired meanwhile is renewed later, by the new root.
+        let at = OffsetDateTime::now_utc().min(current.info.not_after);
+        root.verify(&certificate.certificate_pem, at)
+            .map_err(|error| CaError::Rejected {
+                what: "the new root certificate",
+                reason: format!("new root CA does not match existing TLS credentials: {error}"),
+            })?;
         self.replace(root, certificate)
     }
 
@@ -122,53 +119,27 @@ impl NodeSecurity {
     }
 }
 
+/// What this node says of itself to the managers. Its certificate need not be of the root that it
+/// trusts: while the root is rotated, it is of the next one.
+fn tls_info(root: &RootCa, certificate: &NodeCertificate) -> Result<proto::NodeTlsInfo, CaError> {
+    let issuer = IssuerInfo::of_node(&certificate.certificate_pem, root.certificate_pem())?;
+    let issuer = match issuer {
+        Some(issuer) => issuer,
+        None => root.issuer_info()?,
+    };
+    Ok(proto::NodeTlsInfo {
+        trust_root: root.certificate_pem().as_bytes().to_vec(),
+        cert_issuer_subject: issuer.subject,
+        cert_issuer_public_key: issuer.public_key,
+    })
+}
+
 impl std::fmt::Debug for NodeSecurity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NodeSecurity")
             .field("identity", &self.current().identity)
             .finish_non_exhaustive()
     }
-}
-
-/// Clients without a certificate are let in, because a node that joins has none yet; one that is
-/// shown must be the cluster's. Clients that offer no ALPN are served, as old grpc-go's do not.
-fn server_config(root: &RootCa, certificate: &NodeCertificate) -> Result<ServerConfig, CaError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    for root in certificates(root.certificate_pem())? {
-        roots.add(root).map_err(tls)?;
-    }
-    let verifier = NodeVerifier::new(roots, &provider)?;
-    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes())
-        .map_err(|error| parse("the node key", error))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(tls)?
-        .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(certificates(&certificate.certificate_pem)?, key)
-        .map_err(tls)?;
-    config.alpn_protocols = vec![ALPN_H2.to_vec()];
-    Ok(config)
-}
-
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, CaError> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| parse("the certificate's PEM", error))
-}
-
-fn parse(
-    what: &'static str,
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> CaError {
-    CaError::Parse {
-        what,
-        source: error.into(),
-    }
-}
-
-fn tls(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CaError {
-    CaError::Tls(error.into())
 }
 
 #[cfg(test)]

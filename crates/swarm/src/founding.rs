@@ -75,7 +75,7 @@ impl Founding {
             root_ca: Some(proto::RootCa {
                 ca_key: root.key_pem().unwrap_or_default().into_bytes(),
                 ca_cert: root.certificate_pem().as_bytes().to_vec(),
-                ca_cert_hash: format!("sha256:{}", hex::encode(root.digest())),
+                ca_cert_hash: root.digest_text(),
                 join_tokens: Some(proto::JoinTokens {
                     worker: JoinToken::generate(root).to_string(),
                     manager: JoinToken::generate(root).to_string(),
@@ -127,10 +127,5 @@ pub(crate) fn unlock_key(cluster: &proto::Cluster) -> Option<UnlockKey> {
 
 /// The root with its key, as the cluster object holds it.
 pub(crate) fn root(cluster: &proto::Cluster) -> Option<RootCa> {
-    let root = cluster.root_ca.as_ref()?;
-    let certificate = std::str::from_utf8(&root.ca_cert).ok()?;
-    let key = std::str::from_utf8(&root.ca_key)
-        .ok()
-        .filter(|key| !key.is_empty());
-    RootCa::from_pem(certificate, key).ok()
+    skep_manager::root_ca(cluster.root_ca.as_ref()?).ok()
 }

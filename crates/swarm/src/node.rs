@@ -417,11 +417,11 @@ impl Parts<'_> {
 
     fn tls_info(&self) -> Option<proto::NodeTlsInfo> {
         let root = RootCa::from_pem(&self.identity.root_pem, None).ok()?;
-        let (subject, key) = root.issuer_info().ok()?;
+        let issuer = root.issuer_info().ok()?;
         Some(proto::NodeTlsInfo {
             trust_root: self.identity.root_pem.clone().into_bytes(),
-            cert_issuer_subject: subject,
-            cert_issuer_public_key: key,
+            cert_issuer_subject: issuer.subject,
+            cert_issuer_public_key: issuer.public_key,
         })
     }
 }

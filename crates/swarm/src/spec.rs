@@ -9,7 +9,7 @@ use skep_model::defaults::{self, duration_from_wire, wire_duration};
 use skep_model::ext::{ClusterExt as _, ClusterSpecExt as _, RootCaExt as _};
 use skep_model::{Meta, StoreObject as _, Timestamp, proto};
 
-use crate::{ClusterError, founding};
+use crate::ClusterError;
 
 /// Puts what the user said over `spec`. What is zero or left out stays as `spec` has it, as in
 /// dockerd; so an update over an empty spec sets unnamed things to zero.
@@ -17,7 +17,6 @@ pub(crate) fn merge(
     given: m::SwarmSpec,
     mut spec: proto::ClusterSpec,
 ) -> Result<proto::ClusterSpec, ClusterError> {
-    refuse_what_is_not_built(&given)?;
     let annotations = spec.annotations.get_or_insert_default();
     match given.name.as_deref() {
         None | Some("" | defaults::CLUSTER_NAME) => {
@@ -48,12 +47,10 @@ pub(crate) fn merge(
     if let Some(period) = given.dispatcher.and_then(|d| nonzero(d.heartbeat_period)) {
         dispatcher.heartbeat_period = Some(wire_nanos(period));
     }
-    let ca = given.ca_config.unwrap_or_default();
-    let ca_config = spec.ca_config.get_or_insert_default();
-    if let Some(expiry) = nonzero(ca.node_cert_expiry) {
-        ca_config.node_cert_expiry = Some(wire_nanos(expiry));
-    }
-    ca_config.force_rotate = ca.force_rotate.unwrap_or_default();
+    merge_ca(
+        given.ca_config.unwrap_or_default(),
+        spec.ca_config.get_or_insert_default(),
+    );
     let lock = given
         .encryption_config
         .and_then(|e| e.auto_lock_managers)
@@ -82,25 +79,26 @@ fn merge_raft(given: m::SwarmSpecRaft, raft: &mut proto::RaftConfig) {
     }
 }
 
-/// Better an error than a swarm that quietly signs with another key than the one it was given.
-fn refuse_what_is_not_built(given: &m::SwarmSpec) -> Result<(), ClusterError> {
-    let Some(ca) = &given.ca_config else {
-        return Ok(());
-    };
-    let text = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let what = if ca.external_cas.as_ref().is_some_and(|cas| !cas.is_empty()) {
-        "external certificate authorities are"
-    } else if text(&ca.signing_ca_cert) || text(&ca.signing_ca_key) {
-        "bringing your own root certificate is"
-    } else if ca.force_rotate.unwrap_or_default() != 0 {
-        "rotating the root certificate is"
-    } else {
-        return Ok(());
-    };
-    Err(ClusterError::new(
-        crate::ErrorKind::NotImplemented,
-        format!("skep: {what} not implemented yet"),
-    ))
+fn merge_ca(given: m::SwarmSpecCaConfig, ca: &mut proto::CaConfig) {
+    if let Some(expiry) = nonzero(given.node_cert_expiry) {
+        ca.node_cert_expiry = Some(wire_nanos(expiry));
+    }
+    if let Some(certificate) = nonzero(given.signing_ca_cert) {
+        ca.signing_ca_cert = certificate.into();
+    }
+    if let Some(key) = nonzero(given.signing_ca_key) {
+        ca.signing_ca_key = key.into();
+    }
+    ca.force_rotate = given.force_rotate.unwrap_or_default();
+    let external = given.external_cas.unwrap_or_default().into_iter();
+    ca.external_cas
+        .extend(external.map(|external| proto::ExternalCa {
+            // There is but one.
+            protocol: proto::external_ca::CaProtocol::Cfssl.into(),
+            url: external.url.unwrap_or_default(),
+            options: external.options.unwrap_or_default().into_iter().collect(),
+            ca_cert: external.ca_cert.unwrap_or_default().into(),
+        }));
 }
 
 /// What the control API would refuse, checked before a swarm is made with it.
@@ -234,7 +232,10 @@ fn swarm_spec(spec: &proto::ClusterSpec) -> m::SwarmSpec {
         ca_config: Some(m::SwarmSpecCaConfig {
             node_cert_expiry: Some(nanos(ca.node_cert_expiry.as_ref())),
             force_rotate: Some(ca.force_rotate),
-            ..Default::default()
+            external_cas: Some(ca.external_cas.iter().map(external_ca).collect()),
+            // The certificate without its key would read as a wish to rotate when it is sent back.
+            signing_ca_cert: None,
+            signing_ca_key: None,
         }),
         encryption_config: Some(m::SwarmSpecEncryptionConfig {
             auto_lock_managers: Some(spec.encryption_config().auto_lock_managers),
@@ -243,11 +244,26 @@ fn swarm_spec(spec: &proto::ClusterSpec) -> m::SwarmSpec {
     }
 }
 
+fn external_ca(external: &proto::ExternalCa) -> m::SwarmSpecCaConfigExternalCas {
+    m::SwarmSpecCaConfigExternalCas {
+        protocol: Some(m::SwarmSpecCaConfigExternalCasProtocolEnum::CFSSL),
+        url: Some(external.url.clone()),
+        options: Some(external.options.clone().into_iter().collect()),
+        ca_cert: Some(String::from_utf8_lossy(&external.ca_cert).into_owned()),
+    }
+}
+
+/// What all nodes trust, and who issues their certificates: the next root already, while the root is
+/// rotated.
 fn tls_info(cluster: &proto::Cluster) -> m::TlsInfo {
-    let issuer = founding::root(cluster).and_then(|root| root.issuer_info().ok());
-    let (subject, key) = issuer.unzip();
+    let root = cluster.root_ca();
+    let issuing = String::from_utf8_lossy(skep_manager::issuing_root(root));
+    let issuer = skep_ca::IssuerInfo::of_root(&issuing).ok();
+    let (subject, key) = issuer
+        .map(|issuer| (issuer.subject, issuer.public_key))
+        .unzip();
     m::TlsInfo {
-        trust_root: Some(String::from_utf8_lossy(&cluster.root_ca().ca_cert).into_owned()),
+        trust_root: Some(String::from_utf8_lossy(&root.ca_cert).into_owned()),
         cert_issuer_subject: subject.map(|bytes| STANDARD.encode(bytes)),
         cert_issuer_public_key: key.map(|bytes| STANDARD.encode(bytes)),
     }
@@ -256,6 +272,7 @@ fn tls_info(cluster: &proto::Cluster) -> m::TlsInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::founding;
 
     #[test]
     fn what_is_left_out_keeps_its_default() {
@@ -331,15 +348,51 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused_by_name() {
+    fn a_root_that_is_brought_along_is_not_shown_but_its_authorities_are() {
         let given = m::SwarmSpec {
             ca_config: Some(m::SwarmSpecCaConfig {
-                signing_ca_cert: Some("PEM".into()),
+                signing_ca_cert: Some("certificate".into()),
+                signing_ca_key: Some("key".into()),
+                force_rotate: Some(3),
+                external_cas: Some(vec![m::SwarmSpecCaConfigExternalCas {
+                    url: Some("https://ca.example/sign".into()),
+                    ca_cert: Some("certificate".into()),
+                    ..Default::default()
+                }]),
                 ..Default::default()
             }),
             ..Default::default()
         };
-        let error = merge(given, founding::default_spec()).unwrap_err();
-        assert_eq!(error.kind, crate::ErrorKind::NotImplemented);
+        let spec = merge(given, founding::default_spec()).unwrap();
+        assert_eq!(spec.ca_config().signing_ca_cert, b"certificate");
+        assert_eq!(spec.ca_config().signing_ca_key, b"key");
+        let shown = swarm_spec(&spec).ca_config.unwrap();
+        assert_eq!((shown.signing_ca_cert, shown.signing_ca_key), (None, None));
+        assert_eq!(shown.force_rotate, Some(3));
+        let external = &shown.external_cas.unwrap()[0];
+        assert_eq!(external.url.as_deref(), Some("https://ca.example/sign"));
+        assert_eq!(external.ca_cert.as_deref(), Some("certificate"));
+    }
+
+    #[test]
+    fn while_the_root_is_rotated_the_next_one_is_said_to_issue() {
+        let [old, new] =
+            [(); 2].map(|()| skep_ca::RootCa::generate(crate::identity::now()).unwrap());
+        let mut cluster = proto::Cluster {
+            root_ca: Some(proto::RootCa {
+                ca_cert: old.certificate_pem().into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let key = |root: &skep_ca::RootCa| STANDARD.encode(root.issuer_info().unwrap().public_key);
+        assert_eq!(tls_info(&cluster).cert_issuer_public_key, Some(key(&old)));
+        cluster.root_ca.as_mut().unwrap().root_rotation = Some(proto::RootRotation {
+            ca_cert: new.certificate_pem().into(),
+            ..Default::default()
+        });
+        let shown = tls_info(&cluster);
+        assert_eq!(shown.cert_issuer_public_key, Some(key(&new)));
+        assert_eq!(shown.trust_root.as_deref(), Some(old.certificate_pem()));
     }
 }

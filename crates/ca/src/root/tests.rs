@@ -49,7 +49,7 @@ fn a_managers_certificate_says_who_it_is_and_chains_to_the_root() {
     );
     assert_eq!(info.not_before, now - time::Duration::HOUR);
     assert_eq!(info.not_after, now + time::Duration::days(90));
-    assert_eq!(info.issuer_subject, root.issuer_info().unwrap().0);
+    assert_eq!(info.issuer_subject, root.issuer_info().unwrap().subject);
 
     let der = pem::parse(&issued.certificate_pem).unwrap().into_contents();
     let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{DEFAULT_NODE_CERTIFICATE_VALIDITY, NodeRole};
+use crate::{CertificateInfo, DEFAULT_NODE_CERTIFICATE_VALIDITY, NodeIdentity, NodeRole};
 use rustls::{ClientConnection, ServerConnection};
 
 struct Cluster {
@@ -48,7 +48,8 @@ fn handshake(
         client.read_tls(&mut wire.as_slice()).unwrap();
         client.process_new_packets()?;
     }
-    Ok(peer_identity(server.peer_certificates()).unwrap())
+    let leaf = server.peer_certificates().and_then(<[_]>::first);
+    Ok(leaf.and_then(|leaf| CertificateInfo::from_der(leaf).unwrap().identity()))
 }
 
 #[test]
@@ -103,4 +104,22 @@ fn certificates_of_another_cluster_are_refused_by_both_sides() {
     let client = client_config(&ours.root, &ours.worker).unwrap();
     let server = server_config(&theirs.root, &theirs.manager).unwrap();
     handshake(client, server, "swarm-manager").unwrap_err();
+}
+
+#[test]
+fn an_expired_certificate_completes_the_handshake() {
+    let swarm = cluster();
+    let identity = NodeIdentity {
+        organization: "cluster".into(),
+        role: NodeRole::Worker,
+        node_id: "w2".into(),
+    };
+    let long_ago = OffsetDateTime::now_utc() - time::Duration::days(2);
+    let expired = swarm
+        .root
+        .issue(&identity, std::time::Duration::ZERO, long_ago);
+    let client = client_config(&swarm.root, &expired.unwrap()).unwrap();
+    let server = server_config(&swarm.root, &swarm.manager).unwrap();
+    let seen = handshake(client, server, "swarm-manager").unwrap().unwrap();
+    assert_eq!(seen.node_id, "w2");
 }

@@ -11,6 +11,7 @@ use skep_proto as proto;
 
 use super::Control;
 use super::filter::common;
+use super::root::RootDecision;
 use crate::error::{Code, ControlError, Result};
 
 /// How long a removed node's certificate is refused past its end.
@@ -68,25 +69,48 @@ impl Control {
         let spec = request.spec.ok_or_else(ControlError::incomplete)?;
         validate(&spec)?;
         let rotation = request.rotation.unwrap_or_default();
-        let updated = self
-            .store
-            .update(|tx| {
+        let updated = loop {
+            let known = self.store.snapshot().get::<proto::Cluster>(&id).cloned();
+            let known = known.ok_or_else(|| not_found(&id))?;
+            let root = self.next_root(&known, &spec).await?;
+            let updated = self.store.update(|tx| {
                 let cluster = tx
                     .get::<proto::Cluster>(&id)
                     .ok_or_else(|| not_found(&id))?;
+                if cluster.root_ca != known.root_ca {
+                    return Ok(None);
+                }
                 let mut cluster = (**cluster).clone();
-                check_ca(&cluster, &spec)?;
                 cluster.meta.get_or_insert_default().version = Some(version);
-                cluster.spec = Some(spec);
+                cluster.spec = Some(spec.clone());
                 forget_expired_certificates(&mut cluster);
+                cluster.root_ca = Some(root);
                 rotate_tokens(&mut cluster, rotation)?;
                 rotate_unlock_key(&mut cluster, rotation);
-                tx.update(cluster).map_err(ControlError::from)
-            })
-            .await?;
+                tx.update(cluster).map(Some).map_err(ControlError::from)
+            });
+            // Deciding may have taken seconds. Another root than the one decided upon is another
+            // question.
+            if let Some(updated) = updated.await? {
+                break updated;
+            }
+        };
         Ok(proto::UpdateClusterResponse {
             cluster: Some(redacted(&updated)),
         })
+    }
+
+    async fn next_root(
+        &self,
+        cluster: &proto::Cluster,
+        spec: &proto::ClusterSpec,
+    ) -> Result<proto::RootCa> {
+        let decision = RootDecision {
+            current: cluster.root_ca(),
+            wanted: spec.ca_config(),
+            external: self.external.as_ref(),
+        };
+        decision.decide().await
     }
 }
 
@@ -124,25 +148,6 @@ fn validate(spec: &proto::ClusterSpec) -> Result<()> {
     if spec.annotations().name != defaults::CLUSTER_NAME {
         return Err(ControlError::invalid(
             "modification of cluster name is not allowed",
-        ));
-    }
-    Ok(())
-}
-
-/// Rotating the root certificate is not built yet, so whatever asks for it is refused.
-fn check_ca(cluster: &proto::Cluster, new: &proto::ClusterSpec) -> Result<()> {
-    let (old, new) = (cluster.spec().ca_config(), new.ca_config());
-    let rotates = new.force_rotate != old.force_rotate
-        || !new.signing_ca_cert.is_empty()
-        || !new.signing_ca_key.is_empty();
-    if rotates {
-        return Err(ControlError::unimplemented(
-            "rotating the root CA is not implemented yet",
-        ));
-    }
-    if new.external_cas != old.external_cas {
-        return Err(ControlError::unimplemented(
-            "external CAs are not implemented yet",
         ));
     }
     Ok(())

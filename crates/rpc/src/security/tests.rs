@@ -46,3 +46,37 @@ fn a_certificate_that_is_no_nodes_is_refused() {
         "the node certificate is not acceptable: its subject is not a swarm node's"
     );
 }
+
+/// The old root on the way to the new one.
+fn rotating(old: &RootCa, new: &RootCa) -> RootCa {
+    let key = new.key_pem();
+    let next = skep_ca::NextRoot {
+        certificate_pem: new.certificate_pem(),
+        key_pem: key.as_deref(),
+        cross_signed_pem: &old.cross_sign(new.certificate_pem()).unwrap(),
+    };
+    RootCa::rotating(old.certificate_pem(), next).unwrap()
+}
+
+#[test]
+fn a_new_root_is_trusted_only_after_the_certificate_is_of_it() {
+    let [old, new] = [(); 2].map(|()| RootCa::generate(OffsetDateTime::now_utc()).unwrap());
+    let security = NodeSecurity::new(&old, issue(&old, NodeRole::Worker)).unwrap();
+    let error = security.trust(&new).unwrap_err().to_string();
+    assert!(
+        error.contains("new root CA does not match existing TLS credentials"),
+        "{error}"
+    );
+
+    security
+        .renew(issue(&rotating(&old, &new), NodeRole::Worker))
+        .unwrap();
+    let told = security.current().tls_info().clone();
+    assert_eq!(told.trust_root, old.certificate_pem().as_bytes());
+    assert_eq!(
+        told.cert_issuer_public_key,
+        new.issuer_info().unwrap().public_key
+    );
+    security.trust(&new).unwrap();
+    assert_eq!(security.current().root_pem(), new.certificate_pem());
+}

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
 };
-use skep_ca::{CaError, CertificateInfo};
+
+use crate::{CaError, CertificateInfo};
 
 /// Accepts no certificate, the cluster's certificates, and those of them that have expired: a node
 /// that slept past its certificate could not ask for a new one otherwise. What an expired one is
@@ -20,15 +20,11 @@ use skep_ca::{CaError, CertificateInfo};
 pub(super) struct NodeVerifier(Arc<dyn ClientCertVerifier>);
 
 impl NodeVerifier {
-    pub(super) fn new(
-        roots: RootCertStore,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, CaError> {
-        let inner =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| CaError::Tls(error.into()))?;
+    pub(super) fn new(roots: RootCertStore) -> Result<Self, CaError> {
+        let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), super::provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(CaError::tls)?;
         Ok(Self(inner))
     }
 }
