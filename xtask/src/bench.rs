@@ -27,9 +27,16 @@ const SERVICE_BOUND: Duration = Duration::from_secs(40);
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     match args.first().map(String::as_str) {
         Some("engine") => engine(),
-        Some(other) => bail!("there is no suite \"{other}\"; suites: engine"),
-        None => bail!("name a suite: engine"),
+        Some("scheduler") => scheduler(&args[1..]),
+        Some(other) => bail!("there is no suite \"{other}\"; suites: engine, scheduler"),
+        None => bail!("name a suite: engine, scheduler"),
     }
+}
+
+/// SwarmKit's in-tree figures stand in the table: it is not built here.
+fn scheduler(args: &[String]) -> anyhow::Result<()> {
+    let mut cargo = shell::cargo(&["bench", "-p", "skep-manager", "--bench", "scheduler", "--"]);
+    shell::run(cargo.args(args))
 }
 
 fn engine() -> anyhow::Result<()> {

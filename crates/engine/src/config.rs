@@ -45,6 +45,10 @@ pub struct EngineConfig {
     pub registry_mirrors: Vec<String>,
     /// Seconds all containers together get at shutdown.
     pub shutdown_timeout: i64,
+    /// `--node-generic-resource`, for the swarm's scheduler.
+    pub generic_resources: Vec<skep_proto::GenericResource>,
+    /// What services may ask of this node by labels, see [`crate::SWARM_GRANTS`].
+    pub swarm_allow: Vec<String>,
     /// What SIGHUP can change.
     pub reloadable: ReloadableConfig,
 }
@@ -146,6 +150,8 @@ impl EngineConfig {
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             shutdown_timeout: 15,
+            generic_resources: Vec::new(),
+            swarm_allow: Vec::new(),
             reloadable: ReloadableConfig::default(),
         }
     }

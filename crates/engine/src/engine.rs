@@ -19,6 +19,7 @@ use crate::exec::ExecInstance;
 use crate::host::HostFacts;
 use crate::network_config;
 use crate::persist::RootLock;
+use crate::task_files::TaskFile;
 use crate::types::StopOptions;
 use crate::volumes::VolumeStore;
 
@@ -34,6 +35,8 @@ pub struct Engine {
     pub(crate) networks: LocalNetworks,
     pub(crate) runtime: Runtime,
     pub(crate) execs: Mutex<HashMap<String, Arc<ExecInstance>>>,
+    /// Secrets and configs by container. In memory only.
+    pub(crate) task_files: Mutex<HashMap<String, Arc<Vec<TaskFile>>>>,
     /// For containers that do not choose one.
     pub(crate) seccomp: SeccompProfile,
     /// Of this daemon, kept in the data root.
@@ -72,6 +75,7 @@ impl Engine {
             events: EventBus::default(),
             containers: Registry::default(),
             execs: Mutex::default(),
+            task_files: Mutex::default(),
             stopping: AtomicBool::new(false),
             config,
             volumes,

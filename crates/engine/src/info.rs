@@ -114,7 +114,7 @@ impl Engine {
             mem_total: Some(facts.memory_total),
             index_server_address: Some("https://index.docker.io/v1/".to_owned()),
             registry_config: Some(self.registry_config()),
-            generic_resources: None,
+            generic_resources: crate::generic_resources::to_api(&self.config.generic_resources),
             http_proxy: Some(env("HTTP_PROXY").unwrap_or_default()),
             https_proxy: Some(env("HTTPS_PROXY").unwrap_or_default()),
             no_proxy: Some(env("NO_PROXY").unwrap_or_default()),

@@ -25,6 +25,8 @@ mod engine;
 mod etc_files;
 mod exec;
 mod exit;
+mod generic_resources;
+mod gotemplate;
 mod health;
 mod host;
 mod images;
@@ -50,6 +52,7 @@ mod signal;
 mod start;
 mod stats;
 mod stop;
+mod task_files;
 #[cfg(test)]
 mod testing;
 mod top;
@@ -62,6 +65,7 @@ pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, Result};
 pub use events::EventBus;
 pub use filters::Filters;
+pub use generic_resources::parse_generic_resources;
 pub use time::UnixNanos;
 pub use types::*;
 

@@ -125,6 +125,7 @@ impl Engine {
     /// From here on there is no such container.
     fn forget(&self, container: &Container, options: RemoveOptions) {
         self.containers.remove(&container.id);
+        self.task_files.lock().remove(&container.id);
         let execs: Vec<_> = container.live().execs.drain().map(|(id, _)| id).collect();
         self.execs
             .lock()

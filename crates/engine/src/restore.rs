@@ -215,6 +215,7 @@ async fn remove_strays(engine: &Arc<Engine>) {
     let (images, known) = (engine.images.clone(), engine.containers.all());
     let volumes = engine.volumes.clone();
     let shm = engine.config.exec_root.join("shm");
+    let task_files = engine.config.exec_root.join("task-files");
     let result = blocking(move || {
         volumes.unmount_unused();
         let is_known = |id: &str| known.iter().any(|container| container.id == id);
@@ -234,6 +235,14 @@ async fn remove_strays(engine: &Arc<Engine>) {
             if let Err(error) = cleaned {
                 tracing::warn!(container.id = %id, %error, "left-over root file system");
             }
+        }
+        // A daemon that was killed while it started a container.
+        for entry in std::fs::read_dir(task_files)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            crate::task_files::clear(&entry.path());
         }
         for entry in std::fs::read_dir(shm).into_iter().flatten().flatten() {
             if !is_known(&entry.file_name().to_string_lossy()) {

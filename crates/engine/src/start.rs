@@ -23,6 +23,7 @@ use crate::mounts::MountKind;
 use crate::oci::namespaces::Joined;
 use crate::oci::{self, ResolvedUser, SpecInput};
 use crate::restart::RestartTracker;
+use crate::task_files::Staged;
 use crate::time::UnixNanos;
 use crate::types::RemoveOptions;
 use crate::{etc_files, links, logs, rooted, volumes};
@@ -158,6 +159,7 @@ impl Engine {
             .map(|endpoint| (endpoint.network_name.clone(), endpoint))
             .collect();
         let shm = self.shared_memory(&record)?;
+        let task_files = self.stage_task_files(&record)?;
         let console_size = container
             .live()
             .console_size
@@ -170,6 +172,7 @@ impl Engine {
             user: &user,
             joined: &joined,
             shm: shm.as_deref(),
+            task_files: task_files.as_ref().map_or(&[], |staged| &staged.files),
             cgroup_parent: self.config.cgroup_parent.as_deref(),
             default_ulimits: &self.config.default_ulimits,
             init,
@@ -192,6 +195,8 @@ impl Engine {
             systemd_cgroup: false,
         };
         let shim = self.runtime.create_in(prepared, request).await?;
+        // The container has them mounted; nobody else needs them.
+        drop(task_files);
         match self.let_it_run(container, &shim).await {
             Ok(()) => Ok(shim),
             Err(error) => {
@@ -415,6 +420,18 @@ impl Engine {
             .unwrap_or(self.config.default_shm_size);
         crate::shm::mount(&path, size)?;
         Ok(Some(path))
+    }
+
+    /// Secrets and configs of a task. They were given to this daemon, so a container that an earlier
+    /// one made has them only once its agent has asked for it again.
+    fn stage_task_files(&self, record: &Record) -> Result<Option<Staged>> {
+        if !record.task_files {
+            return Ok(None);
+        }
+        let files = self.task_files.lock().get(&record.id).cloned();
+        let files = files.ok_or_else(|| EngineError::system("secret store is not initialized"))?;
+        let dir = self.config.exec_root.join("task-files").join(&record.id);
+        Staged::new(dir, &files).map(Some)
     }
 
     pub(crate) fn shm_path(&self, id: &str) -> PathBuf {

@@ -35,6 +35,7 @@ pub(crate) fn record() -> Record {
         restart_count: 0,
         stopped_by_hand: false,
         ever_started: false,
+        task_files: false,
         endpoints: BTreeMap::new(),
     }
 }

@@ -21,6 +21,8 @@ pub struct CreateRequest {
     pub networking_config: Option<m::NetworkingConfig>,
     /// `os[/arch[/variant]]`; must be this machine's.
     pub platform: Option<String>,
+    /// A swarm's task with secrets or configs: it starts only once those were provided.
+    pub task_files: bool,
 }
 
 impl CreateRequest {
@@ -56,6 +58,7 @@ impl CreateRequest {
             host_config: body.host_config.unwrap_or_default(),
             networking_config: body.networking_config,
             platform,
+            task_files: false,
         }
     }
 }

@@ -30,7 +30,7 @@ use tonic::Status;
 
 use crate::members::{Members, weighted_peers};
 use assignments::AssignmentSet;
-use sessions::{Session, Sessions};
+use sessions::{Rhythm, Session, Sessions};
 use writer::Update;
 
 /// Who is calling, as its certificate says.
@@ -92,7 +92,7 @@ impl Dispatcher {
             updates,
             stopped: stopped.clone(),
         };
-        node_state::expect_all(&self.store, &sessions, self.heartbeat_period());
+        node_state::expect_all(&self.store, &sessions, self.rhythm());
         // Before anyone can register: what comes later in the queue overrides.
         node_state::mark_unknown(&running.updates, &self.store.snapshot());
         *self.running.lock() = Some(running.clone());
@@ -115,16 +115,18 @@ impl Dispatcher {
             .ok_or_else(|| Status::aborted("dispatcher is stopped"))
     }
 
-    fn heartbeat_period(&self) -> Duration {
+    fn rhythm(&self) -> Rhythm {
         let snapshot = self.store.snapshot();
         let spec = snapshot
             .the_cluster()
             .map(|cluster| *cluster.spec().dispatcher());
-        spec.and_then(|spec| spec.heartbeat_period)
+        let period = spec
+            .and_then(|spec| spec.heartbeat_period)
             .and_then(|period| defaults::duration_from_wire(&period))
             .filter(|period| !period.is_zero())
             .unwrap_or(defaults::HEARTBEAT_PERIOD)
-            .min(MAX_HEARTBEAT_PERIOD)
+            .min(MAX_HEARTBEAT_PERIOD);
+        Rhythm::new(period)
     }
 
     /// Registers the node, or goes on with the session it names, and tells it what every node must
@@ -149,12 +151,10 @@ impl Dispatcher {
         // after it was marked as ready.
         let session = if known {
             let session = running.sessions.get(&caller.node_id, &request.session_id)?;
-            running.sessions.beat(&session, self.heartbeat_period());
+            running.sessions.beat(&session, self.rhythm());
             session
         } else {
-            running
-                .sessions
-                .register(&caller.node_id, self.heartbeat_period())
+            running.sessions.register(&caller.node_id, self.rhythm())
         };
         self.mark_ready(&running, caller, request.description)
             .await?;
@@ -188,7 +188,7 @@ impl Dispatcher {
         let running = self.running()?;
         let sessions = &running.sessions;
         let session = sessions.get(&caller.node_id, &request.session_id)?;
-        let period = sessions.beat(&session, self.heartbeat_period());
+        let period = sessions.beat(&session, self.rhythm());
         Ok(proto::HeartbeatResponse {
             period: Some(defaults::wire_duration(period)),
         })

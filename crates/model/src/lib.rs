@@ -6,6 +6,7 @@
 //! - [`Object`]: everything the store keeps; all but tasks are the wire types themselves
 //! - [`TaskState`], [`Slot`], [`Timestamp`], [`Version`], [`Meta`]
 //! - [`defaults`], [`name`]: SwarmKit's default values and its rules for names
+//! - [`labels`]: our own labels on services
 //! - [`ext`]: reading wire objects whose sub-messages SwarmKit always sets
 //!
 //! Deliberately not here: the clock (a [`Timestamp`] comes from whoever has one), IO, decisions, and
@@ -14,6 +15,7 @@
 pub mod defaults;
 pub mod ext;
 pub mod id;
+pub mod labels;
 mod meta;
 pub mod name;
 mod object;

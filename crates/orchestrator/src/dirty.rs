@@ -1,7 +1,7 @@
 //! Whether a task still is what its service asks for.
 
 use skep_model::ext::{ServiceExt as _, ServiceSpecExt as _};
-use skep_model::{Task, TaskState, Version};
+use skep_model::{Task, TaskState, Version, labels};
 use skep_proto as proto;
 use skep_proto::task_spec::Runtime;
 use skep_scheduler::constraint;
@@ -19,11 +19,13 @@ pub fn is_task_dirty(service: &proto::Service, task: &Task, node: Option<&proto:
         let mut same_placement = wanted.clone();
         same_placement.placement.clone_from(&task.spec.placement);
         let fits = node.is_some_and(|node| node_matches(wanted, node));
-        if fits && same_placement == *task.spec {
+        if fits && same_placement == *task.spec && !container_labels_changed(service, task) {
             return false;
         }
     }
-    !same_spec(wanted, task) || endpoint_changed(service, task)
+    !same_spec(wanted, task)
+        || endpoint_changed(service, task)
+        || container_labels_changed(service, task)
 }
 
 fn same_spec(wanted: &proto::TaskSpec, task: &Task) -> bool {
@@ -42,6 +44,13 @@ fn same_spec(wanted: &proto::TaskSpec, task: &Task) -> bool {
         wanted.pull_options.clone_from(&actual.pull_options);
     }
     wanted == *task.spec
+}
+
+/// Labels of ours that say what the container is like; all others are only labels.
+fn container_labels_changed(service: &proto::Service, task: &Task) -> bool {
+    let (wanted, actual) = (service.spec().annotations(), &task.service_annotations);
+    let mut names = labels::OF_CONTAINER.iter();
+    names.any(|name| wanted.labels.get(*name) != actual.labels.get(*name))
 }
 
 fn endpoint_changed(service: &proto::Service, task: &Task) -> bool {

@@ -24,6 +24,7 @@ mod global;
 mod jobs;
 mod place;
 mod reap;
+mod rebalance;
 mod reconcile;
 mod replicated;
 mod restart;

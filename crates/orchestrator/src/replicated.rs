@@ -7,6 +7,7 @@ use skep_proto::update_status::UpdateState;
 
 use crate::action::{Action, NewTask, Plan};
 use crate::place::{History, Place, is_over};
+use crate::rebalance::rebalance;
 use crate::restart::{should_restart, tend};
 use crate::update::{Candidate, UpdateRun};
 use crate::view::ServiceView;
@@ -43,6 +44,7 @@ pub(crate) fn reconcile(
         })
         .collect();
     run.step(view, &candidates, plan);
+    rebalance(view, &candidates, plan);
     for place in filled {
         if let Place::Slot(slot) = place {
             // What was there may still be stopping: its successor waits for that.

@@ -7,7 +7,9 @@ use skep_proto as proto;
 use skep_proto::restart_policy::RestartCondition;
 
 use crate::action::{Action, NewTask, Plan};
+use crate::dirty::is_task_dirty;
 use crate::place::{History, is_live, is_over};
+use crate::rebalance::is_on;
 use crate::view::{
     ServiceView, created_at, duration, is_down, is_drained, status_time, wait_until,
 };
@@ -56,7 +58,10 @@ pub(crate) fn restart(view: &ServiceView<'_>, history: &History<'_>, task: &Task
         return;
     }
     plan.set_desired(task, TaskState::Shutdown);
-    if has_successor(history, task) || !should_restart(view, history, task) {
+    if has_successor(history, task)
+        || is_served(view, history, task)
+        || !should_restart(view, history, task)
+    {
         return;
     }
     plan.actions.push(Action::Create(NewTask {
@@ -75,6 +80,18 @@ pub(crate) fn restart(view: &ServiceView<'_>, history: &History<'_>, task: &Task
 /// ended too, it is the one to be replaced.
 fn has_successor(history: &History<'_>, task: &Task) -> bool {
     history.live().last().is_some_and(|last| last.id != task.id)
+}
+
+/// Whether another task of the current spec runs in the place already: this one was an attempt to
+/// move it.
+fn is_served(view: &ServiceView<'_>, history: &History<'_>, task: &Task) -> bool {
+    is_on(view)
+        && history.live().any(|other| {
+            other.id != task.id
+                && other.is_running()
+                && !view.lost_its_node(other)
+                && !is_task_dirty(view.service, other, view.node_of(other))
+        })
 }
 
 /// A drained node still works, so where updates start the new task first, a drain does so too. `None`

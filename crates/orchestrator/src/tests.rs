@@ -4,6 +4,7 @@ mod global;
 mod jobs;
 mod properties;
 mod reaping;
+mod rebalancing;
 mod restarts;
 mod scaling;
 mod updates;

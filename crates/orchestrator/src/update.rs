@@ -22,6 +22,7 @@ use skep_proto::update_status::UpdateState;
 use crate::action::{Action, NewTask, Plan};
 use crate::dirty::is_task_dirty;
 use crate::place::{History, Place, is_live, is_over};
+use crate::rebalance::is_moving;
 use crate::view::{ServiceView, created_at, duration, status_time, wait_until};
 
 /// A place that takes part in updates.
@@ -300,6 +301,11 @@ impl Config {
     }
 }
 
+/// How many places may change at once.
+pub(crate) fn parallelism(view: &ServiceView<'_>) -> usize {
+    Config::new(view, false).parallelism
+}
+
 fn is_dirty(view: &ServiceView<'_>, history: &History<'_>) -> bool {
     history
         .current()
@@ -356,7 +362,7 @@ fn stop_others(history: &History<'_>, keep: &Task, plan: &mut Plan) {
 fn stop_duplicates(view: &ServiceView<'_>, candidates: &[Candidate<'_>], plan: &mut Plan) {
     for candidate in candidates.iter().filter(|candidate| !candidate.busy) {
         let live: Vec<&Task> = candidate.history.live().collect();
-        if live.len() < 2 {
+        if live.len() < 2 || is_moving(view, &live) {
             continue;
         }
         let dirty = |task: &&&Task| is_task_dirty(view.service, task, view.node_of(task));

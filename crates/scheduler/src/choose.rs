@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use skep_model::labels::Strategy;
 use skep_model::{NodeId, ServiceId, Task, TaskId, Timestamp};
 use skep_proto as proto;
 
@@ -28,8 +29,10 @@ pub enum Decision {
 pub(crate) struct Rank {
     /// Failures of the service there; 0 unless they are so many that the node is to be avoided.
     failures: u32,
-    siblings: u32,
-    active: u32,
+    /// What the strategy compares first: for spread, tasks of the same service.
+    first: u32,
+    /// For spread, all tasks.
+    second: u32,
     /// Only for a defined order.
     pub(crate) node: u32,
 }
@@ -37,10 +40,18 @@ pub(crate) struct Rank {
 /// Nodes that passed the filters, best first.
 pub(crate) type Candidates = BinaryHeap<Reverse<Rank>>;
 
+/// Where the next node comes from.
+enum Source {
+    Spread(Spread),
+    Ranked(Candidates),
+    Random(Vec<u32>),
+}
+
 /// What all tasks of a group have in common.
 pub(crate) struct Request<'a> {
     pub(crate) filters: Filters<'a>,
     pub(crate) service: Option<&'a ServiceId>,
+    strategy: Strategy,
     avoided: BTreeMap<u32, u32>,
 }
 
@@ -79,15 +90,20 @@ impl NodeSet {
     fn schedule_group(&mut self, tasks: &[&Task], now: Timestamp, decisions: &mut Vec<Decision>) {
         let Some(first) = tasks.first() else { return };
         let request = self.request(first, now);
-        let mut spread = Spread::new(self, &request, first);
-        let mut candidates = match &spread {
-            Some(_) => Candidates::new(),
-            None => self.candidates(&request, tasks.len()),
+        let mut source = match (Spread::new(self, &request, first), request.strategy) {
+            (Some(spread), _) => Source::Spread(spread),
+            (None, Strategy::Spread) => Source::Ranked(self.candidates(&request, tasks.len())),
+            (None, Strategy::Binpack) => Source::Ranked(self.all_fit(&request).collect()),
+            (None, Strategy::Random) => {
+                let ranked = self.all_fit(&request);
+                Source::Random(ranked.map(|Reverse(rank)| rank.node).collect())
+            }
         };
         for (index, task) in tasks.iter().enumerate() {
-            let node = match &mut spread {
-                Some(spread) => spread.next(self, &request),
-                None => self.next(&mut candidates, &request),
+            let node = match &mut source {
+                Source::Spread(spread) => spread.next(self, &request),
+                Source::Ranked(candidates) => self.next(candidates, &request),
+                Source::Random(nodes) => self.any(nodes, &request, task),
             };
             let Some(node) = node else {
                 self.explain(&request, &tasks[index..], decisions);
@@ -95,11 +111,49 @@ impl NodeSet {
             };
             decisions.push(self.assign(&request, task, node));
             let rank = Reverse(self.rank(&request, node));
-            match &mut spread {
-                Some(spread) => spread.put_back(rank),
-                None => candidates.push(rank),
+            match &mut source {
+                Source::Spread(spread) => spread.put_back(rank),
+                Source::Ranked(candidates) => candidates.push(rank),
+                Source::Random(_) => {}
             }
         }
+    }
+
+    fn all_fit(&self, request: &Request<'_>) -> impl Iterator<Item = Reverse<Rank>> {
+        let ready = self.by_load.iter().map(|(_, node)| *node);
+        ready
+            .filter(|node| self.is_fit(request, *node))
+            .map(|node| Reverse(self.rank(request, node)))
+    }
+
+    /// One of the nodes, as good as by chance: a task's id is random. Nodes where the service kept
+    /// failing are taken only if there is no other.
+    fn any(&self, nodes: &mut Vec<u32>, request: &Request<'_>, task: &Task) -> Option<u32> {
+        let mut seed = task
+            .id
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        let mut avoided = Vec::new();
+        let found = loop {
+            if nodes.is_empty() {
+                break avoided.first().copied();
+            }
+            seed = seed.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let at = (seed >> 32) as usize % nodes.len();
+            let node = nodes[at];
+            if !self.is_fit(request, node) {
+                nodes.swap_remove(at);
+            } else if request.avoided.contains_key(&node) {
+                avoided.push(nodes.swap_remove(at));
+            } else {
+                break Some(node);
+            }
+        };
+        nodes.append(&mut avoided);
+        found
     }
 
     fn request<'a>(&self, task: &'a Task, now: Timestamp) -> Request<'a> {
@@ -107,6 +161,7 @@ impl NodeSet {
         Request {
             filters: Filters::new(task),
             service: task.service_id.as_ref(),
+            strategy: Strategy::of(&task.service_annotations.labels).unwrap_or(self.strategy),
             avoided: self.failures.avoided(&versioned, now),
         }
     }
@@ -160,10 +215,20 @@ impl NodeSet {
     }
 
     pub(crate) fn rank(&self, request: &Request<'_>, node: u32) -> Rank {
+        let info = self.info(node);
+        let active = info.map_or(0, crate::node::NodeInfo::active);
+        let (first, second) = match request.strategy {
+            Strategy::Binpack => {
+                let fullness = info.map_or(0, crate::node::NodeInfo::fullness);
+                (u32::MAX - fullness, u32::MAX - active)
+            }
+            // Random comes here only below a preference: there it spreads.
+            Strategy::Spread | Strategy::Random => (self.siblings(request.service, node), active),
+        };
         Rank {
             failures: request.avoided.get(&node).copied().unwrap_or(0),
-            siblings: self.siblings(request.service, node),
-            active: self.info(node).map_or(0, crate::node::NodeInfo::active),
+            first,
+            second,
             node,
         }
     }

@@ -93,6 +93,11 @@ impl NodeInfo {
             && availability.unwrap_or_default() == proto::node_spec::Availability::Active
     }
 
+    /// The reserved share of processors and of memory together, in thousandths of each.
+    pub(crate) fn fullness(&self) -> u32 {
+        self.totals.reserved_share(&self.used)
+    }
+
     pub(crate) fn fits(&self, wanted: &proto::Resources) -> bool {
         self.totals.fits(&self.used, wanted)
     }

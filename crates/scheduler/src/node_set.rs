@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use skep_model::labels::Strategy;
 use skep_model::{NodeId, ServiceId, Task, TaskId, TaskState, Timestamp};
 use skep_proto as proto;
 
@@ -25,6 +26,8 @@ pub struct NodeSet {
     /// Ready nodes by how many active tasks they have.
     pub(crate) by_load: BTreeSet<(u32, u32)>,
     pub(crate) failures: Failures,
+    /// Of services that do not choose one.
+    pub(crate) strategy: Strategy,
 }
 
 /// A task that holds something of a node.
@@ -38,6 +41,11 @@ struct Placed {
 impl NodeSet {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How nodes are chosen for services that do not say it by a label.
+    pub fn set_strategy(&mut self, strategy: Strategy) {
+        self.strategy = strategy;
     }
 
     pub fn len(&self) -> usize {

@@ -34,6 +34,15 @@ pub(crate) struct Use {
 }
 
 impl Totals {
+    /// What is reserved, in thousandths of the processors plus thousandths of the memory.
+    pub(crate) fn reserved_share(&self, used: &Use) -> u32 {
+        let share = |used: i64, total: i64| match total {
+            ..=0 => 0,
+            total => (i128::from(used.max(0)) * 1000 / i128::from(total)).min(1000) as u32,
+        };
+        share(used.nano_cpus, self.nano_cpus) + share(used.memory_bytes, self.memory_bytes)
+    }
+
     pub(crate) fn new(resources: Option<&proto::Resources>) -> Self {
         let Some(resources) = resources else {
             return Self::default();

@@ -682,6 +682,65 @@ fn a_removed_node_takes_its_tasks_out_of_the_picture() {
     );
 }
 
+fn strategic(service: &str, count: usize, spec: &proto::TaskSpec, strategy: &str) -> Vec<Task> {
+    let labels = [(skep_model::labels::STRATEGY.to_owned(), strategy.to_owned())];
+    let annotations = Arc::new(proto::Annotations {
+        name: service.to_owned(),
+        labels: labels.into(),
+        ..Default::default()
+    });
+    let mut tasks = group(service, count, spec);
+    for task in &mut tasks {
+        task.service_annotations = Arc::clone(&annotations);
+    }
+    tasks
+}
+
+#[test]
+fn binpack_fills_a_node_before_it_takes_the_next() {
+    let mut set = nodes(["a", "b", "c"].map(node));
+    let decisions = schedule(
+        &mut set,
+        &strategic("s", 6, &reserving(CPU, GIB), "binpack"),
+    );
+    let mut counts: Vec<usize> = counts(&decisions).into_values().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [2, 4]);
+    // The next service goes where there is still room on the fullest.
+    let more = schedule(&mut set, &strategic("t", 2, &reserving(CPU, 0), "binpack"));
+    assert_eq!(node_of(&more[0]), node_of(&decisions[5]));
+    assert_eq!(node_of(&more[1]), node_of(&decisions[5]));
+}
+
+#[test]
+fn the_swarms_strategy_holds_where_the_service_names_none() {
+    let mut set = nodes(["a", "b", "c"].map(node));
+    set.set_strategy(skep_model::labels::Strategy::Binpack);
+    let decisions = schedule(&mut set, &group("s", 4, &reserving(CPU, 0)));
+    assert_eq!(counts(&decisions).len(), 1);
+    let decisions = schedule(&mut set, &strategic("t", 2, &reserving(0, 0), "spread"));
+    assert_eq!(counts(&decisions).len(), 2);
+}
+
+#[test]
+fn random_uses_all_nodes_and_exceeds_none() {
+    let mut set = nodes(["a", "b", "c", "d"].map(node));
+    let decisions = schedule(&mut set, &strategic("s", 200, &reserving(0, 0), "random"));
+    let counts = counts(&decisions);
+    assert_eq!(counts.len(), 4);
+    assert!(
+        counts.values().all(|count| (20..=80).contains(count)),
+        "{counts:?}"
+    );
+    let decisions = schedule(&mut set, &strategic("t", 17, &reserving(CPU, 0), "random"));
+    assert!(counts_of_waiting(&decisions) == 1, "{decisions:?}");
+}
+
+fn counts_of_waiting(decisions: &[Decision]) -> usize {
+    let waits = |decision: &&Decision| matches!(decision, Decision::Wait { .. });
+    decisions.iter().filter(waits).count()
+}
+
 proptest! {
     /// However tasks come and go, what is entered and left leaves no trace, no node gets more than it
     /// has, and an unconstrained service is spread within one.

@@ -35,6 +35,9 @@ pub(crate) struct Record {
     /// What the networks gave while it runs, by network name; empty fields once it stopped.
     #[serde(default)]
     pub(crate) endpoints: BTreeMap<String, skep_network::Endpoint>,
+    /// Has secrets or configs, which are not kept here.
+    #[serde(default)]
+    pub(crate) task_files: bool,
 }
 
 /// `HostConfig.SecurityOpt`, understood.

@@ -39,6 +39,7 @@ impl Engine {
             mut host_config,
             networking_config,
             platform,
+            task_files,
         } = request;
         let host = &mut host_config;
         let mut daemon = self.config.clone();
@@ -89,6 +90,7 @@ impl Engine {
             stopped_by_hand: false,
             ever_started: false,
             endpoints: BTreeMap::new(),
+            task_files,
         };
         self.register(record, image, plan).await?;
         Ok(m::ContainerCreateResponse { id, warnings })

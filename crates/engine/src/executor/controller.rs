@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use skep_agent::{Controller, ControllerError, LogStream};
+use skep_agent::{Controller, ControllerError, Dependencies, LogStream};
 use skep_model::Task;
 use skep_proto as proto;
 
-use super::{LABEL_PREFIX, request};
+use super::template::Template;
+use super::{LABEL_PREFIX, files, request};
 use crate::container::{Container, HealthStatus, Phase};
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind};
@@ -19,6 +20,7 @@ use crate::types::{LogOptions, RemoveOptions, StdStream, StopOptions, WaitCondit
 pub(super) struct TaskController {
     engine: Arc<Engine>,
     task: Task,
+    dependencies: Arc<Dependencies>,
     /// The container's.
     name: String,
 }
@@ -26,9 +28,30 @@ pub(super) struct TaskController {
 type Result<T> = std::result::Result<T, ControllerError>;
 
 impl TaskController {
-    pub(super) fn new(engine: Arc<Engine>, task: Task) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, task: Task, dependencies: Arc<Dependencies>) -> Self {
         let name = task.name();
-        Self { engine, task, name }
+        Self {
+            engine,
+            task,
+            dependencies,
+            name,
+        }
+    }
+
+    fn template(&self) -> Template {
+        let facts = &self.engine.facts;
+        Template::new(&self.task, &self.engine.host_name(), &facts.architecture)
+    }
+
+    /// Gives the engine the secrets and configs that the container is to find.
+    fn provide_files(&self, container: &Container) -> Result<()> {
+        if !files::wants_files(&self.task) {
+            return Ok(());
+        }
+        let files = files::files(&self.task, &self.dependencies, &self.template())?;
+        let mut provided = self.engine.task_files.lock();
+        provided.insert(container.id.clone(), Arc::new(files));
+        Ok(())
     }
 
     /// The task's container, if there is one; a stranger of that name is none.
@@ -137,7 +160,7 @@ impl Controller for TaskController {
             return Err(ControllerError::TaskPrepared);
         }
         let engine = &self.engine;
-        let request = request::request(&self.task, &engine.host_name(), &engine.facts.architecture)
+        let request = request::request(&self.task, &self.template(), &engine.config.swarm_allow)
             .map_err(ControllerError::Fatal)?;
         match engine
             .create_container(Some(self.name.clone()), request)
@@ -157,6 +180,7 @@ impl Controller for TaskController {
         if container.record().state.phase != Phase::Created {
             return Err(ControllerError::TaskStarted);
         }
+        self.provide_files(&container)?;
         match self.engine.start_container(&container.id).await {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::NotModified => {}

@@ -29,7 +29,7 @@ pub(super) fn describe(engine: &Engine) -> proto::NodeDescription {
         resources: Some(proto::Resources {
             nano_cpus: facts.cpus * 1_000_000_000,
             memory_bytes: facts.memory_total,
-            generic: Vec::new(),
+            generic: engine.config.generic_resources.clone(),
         }),
         engine: Some(proto::EngineDescription {
             engine_version: SERVER_VERSION.to_owned(),

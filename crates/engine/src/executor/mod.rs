@@ -4,10 +4,12 @@
 //! goes on with the containers it finds.
 //!
 //! Not here yet: overlay networks (tasks get the default bridge), the routing mesh, pulling
-//! images, secrets and configs. A task that needs one of them is rejected with a text that says so.
+//! images. A task that needs one of them is rejected with a text that says so.
 
 mod controller;
 mod describe;
+mod extras;
+mod files;
 mod request;
 mod template;
 
@@ -19,6 +21,7 @@ use skep_proto as proto;
 
 use crate::engine::Engine;
 use controller::TaskController;
+pub use extras::GRANTS;
 
 /// Marks what belongs to a swarm.
 pub(crate) const LABEL_PREFIX: &str = "com.docker.swarm";
@@ -48,7 +51,7 @@ impl Executor for TaskExecutor {
     fn controller(
         &self,
         task: &Task,
-        _dependencies: Arc<Dependencies>,
+        dependencies: Arc<Dependencies>,
     ) -> Result<Arc<dyn Controller>, ControllerError> {
         if task.container().is_none() {
             return Err(ControllerError::fatal("only container tasks are supported"));
@@ -56,6 +59,7 @@ impl Executor for TaskExecutor {
         Ok(Arc::new(TaskController::new(
             self.engine.clone(),
             task.clone(),
+            dependencies,
         )))
     }
 

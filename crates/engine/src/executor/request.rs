@@ -8,13 +8,14 @@ use skep_proto as proto;
 
 use super::LABEL_PREFIX;
 use super::template::Template;
+use crate::generic_resources;
 use crate::types::CreateRequest;
 
 /// Makes the request, or says what of the task is not possible here.
 pub(super) fn request(
     task: &Task,
-    hostname: &str,
-    architecture: &str,
+    template: &Template,
+    allowed: &[String],
 ) -> Result<CreateRequest, String> {
     let spec = task
         .container()
@@ -22,15 +23,14 @@ pub(super) fn request(
     if spec.image.is_empty() {
         return Err("dockerexec: image required".to_owned());
     }
-    if !spec.secrets.is_empty() || !spec.configs.is_empty() {
-        return Err("secrets and configs are not supported yet".to_owned());
-    }
-    let template = Template::new(task, hostname, architecture);
-    let env = spec.env.iter().map(|variable| {
-        template
-            .expand(variable)
-            .map_err(|error| format!("expanding env failed: {error}"))
-    });
+    let env = spec
+        .env
+        .iter()
+        .map(|variable| expand_variable(variable, template));
+    let mut env = env.collect::<Result<Vec<_>, _>>()?;
+    env.extend(generic_resources::environment(
+        &task.assigned_generic_resources,
+    ));
     let given = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let grace = spec.stop_grace_period.as_ref().map(|grace| grace.seconds);
@@ -40,7 +40,7 @@ pub(super) fn request(
         // Command replaces the image's entrypoint, Args its command.
         entrypoint: given(&spec.command),
         cmd: given(&spec.args),
-        env: Some(env.collect::<Result<_, _>>()?),
+        env: Some(env),
         hostname: text(
             &template
                 .expand(&spec.hostname)
@@ -61,7 +61,7 @@ pub(super) fn request(
         mounts: Some(
             spec.mounts
                 .iter()
-                .map(|mount| convert_mount(mount, &template))
+                .map(|mount| convert_mount(mount, template))
                 .collect::<Result<_, _>>()?,
         ),
         port_bindings: Some(bindings),
@@ -86,11 +86,24 @@ pub(super) fn request(
         host.dns_options = given(&dns.options);
     }
     resources(task, &mut host);
+    super::extras::apply(task, allowed, &mut host)?;
     Ok(CreateRequest {
         config,
         host_config: host,
+        task_files: super::files::wants_files(task),
         ..CreateRequest::default()
     })
+}
+
+/// Only what stands after the equals sign is a template.
+fn expand_variable(variable: &str, template: &Template) -> Result<String, String> {
+    let Some((name, value)) = variable.split_once('=') else {
+        return Ok(variable.to_owned());
+    };
+    let value = template
+        .expand(value)
+        .map_err(|error| format!("expanding env failed: expanding env {variable:?}: {error}"))?;
+    Ok(format!("{name}={value}"))
 }
 
 fn labels(task: &Task, spec: &proto::ContainerSpec) -> HashMap<String, String> {
@@ -284,10 +297,10 @@ fn security(privileges: Option<&proto::Privileges>) -> Result<Vec<String>, Strin
 
 fn convert_mount(mount: &proto::Mount, template: &Template) -> Result<m::Mount, String> {
     use proto::mount::Type;
-    let expand = |text: &str| {
-        template
-            .expand(text)
-            .map_err(|error| format!("expanding mounts failed: {error}"))
+    let expand = |what: &str, text: &str| {
+        template.expand(text).map_err(|error| {
+            format!("expanding mounts failed: expanding mount {what} {text:?}: {error}")
+        })
     };
     let typ = match Type::try_from(mount.r#type) {
         Ok(Type::Bind) => m::MountType::BIND,
@@ -302,20 +315,20 @@ fn convert_mount(mount: &proto::Mount, template: &Template) -> Result<m::Mount, 
         .map(|options| m::MountTmpfsOptions {
             size_bytes: Some(options.size_bytes),
             mode: Some(i64::from(options.mode)),
-            options: (!options.options.is_empty()).then(|| {
-                let words = options.options.split(',');
-                words
-                    .map(|word| word.splitn(2, '=').map(str::to_owned).collect())
-                    .collect()
-            }),
+            // A list of lists as JSON in a text: moby's way around SwarmKit's type.
+            options: serde_json::from_str(&options.options).ok(),
         });
     Ok(m::Mount {
         typ: Some(typ),
-        source: Some(expand(&mount.source)?),
-        target: Some(expand(&mount.target)?),
+        source: Some(expand("source", &mount.source)?),
+        target: Some(expand("target", &mount.target)?),
         read_only: Some(mount.readonly),
         bind_options: mount.bind_options.map(bind_options),
-        volume_options: mount.volume_options.as_ref().map(volume_options),
+        volume_options: mount
+            .volume_options
+            .as_ref()
+            .map(|options| volume_options(options, template))
+            .transpose()?,
         tmpfs_options: tmpfs,
         ..Default::default()
     })
@@ -341,18 +354,34 @@ fn bind_options(options: proto::mount::BindOptions) -> m::MountBindOptions {
     }
 }
 
-fn volume_options(options: &proto::mount::VolumeOptions) -> m::MountVolumeOptions {
-    m::MountVolumeOptions {
+fn volume_options(
+    options: &proto::mount::VolumeOptions,
+    template: &Template,
+) -> Result<m::MountVolumeOptions, String> {
+    let expand = |what: &str, map: &std::collections::BTreeMap<String, String>| {
+        let expanded = map.iter().map(|(key, value)| {
+            let value = template.expand(value).map_err(|error| {
+                format!(
+                    "expanding mounts failed: expanding volume {what}: \
+                     expanding map entry {key:?}={value:?}: {error}"
+                )
+            })?;
+            Ok((key.clone(), value))
+        });
+        expanded.collect::<Result<HashMap<_, _>, String>>()
+    };
+    let driver = options.driver_config.as_ref().map(|driver| {
+        Ok::<_, String>(m::MountVolumeOptionsDriverConfig {
+            name: Some(driver.name.clone()),
+            options: Some(expand("driver config", &driver.options)?),
+        })
+    });
+    Ok(m::MountVolumeOptions {
         no_copy: Some(options.nocopy),
-        labels: Some(options.labels.clone().into_iter().collect()),
-        driver_config: options.driver_config.as_ref().map(|driver| {
-            m::MountVolumeOptionsDriverConfig {
-                name: Some(driver.name.clone()),
-                options: Some(driver.options.clone().into_iter().collect()),
-            }
-        }),
+        labels: Some(expand("labels", &options.labels)?),
+        driver_config: driver.transpose()?,
         subpath: (!options.subpath.is_empty()).then(|| options.subpath.clone()),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -393,7 +422,10 @@ mod tests {
             labels: [("a".to_owned(), "b".to_owned())].into(),
             ..Default::default()
         };
-        let made = request(&task(spec), "node", "x86_64").unwrap();
+        let made = {
+            let task = task(spec);
+            request(&task, &Template::new(&task, "node", "x86_64"), &[]).unwrap()
+        };
         assert_eq!(
             (made.config.entrypoint, made.config.cmd),
             (None, Some(vec!["top".to_owned()]))
@@ -415,20 +447,6 @@ mod tests {
                 labels["a"].as_str()
             ),
             ("", "b")
-        );
-    }
-
-    #[test]
-    fn what_is_not_there_yet_is_said() {
-        let spec = proto::ContainerSpec {
-            image: "busybox".to_owned(),
-            secrets: vec![proto::SecretReference::default()],
-            ..Default::default()
-        };
-        assert!(
-            request(&task(spec), "node", "x86_64")
-                .unwrap_err()
-                .contains("secrets")
         );
     }
 }

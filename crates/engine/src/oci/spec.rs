@@ -24,6 +24,8 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) joined: &'a Joined,
     /// A `/dev/shm` that is shared with other containers.
     pub(crate) shm: Option<&'a Path>,
+    /// Secrets and configs: target and where they are on the host.
+    pub(crate) task_files: &'a [(String, PathBuf)],
     pub(crate) cgroup_parent: Option<&'a str>,
     pub(crate) default_ulimits: &'a [m::ResourcesUlimits],
     /// The init program on the host, if one shall run.
@@ -62,6 +64,15 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Spec> {
         .sysctls(sysctls(record));
     spec = devices::add(spec, host)?;
     spec = mounts::add(spec, record, input.dir, input.shm);
+    for (target, source) in input.task_files {
+        let source = source.display().to_string();
+        spec = spec.mount(skep_runtime::spec::mount(
+            target,
+            "bind",
+            &source,
+            &["rbind", "rprivate", "ro"],
+        ));
+    }
     if let Some(paths) = &host.masked_paths {
         spec = spec.masked_paths(paths.clone());
     }
@@ -235,6 +246,7 @@ mod tests {
             user: &user,
             joined: &Joined::default(),
             shm: None,
+            task_files: &[],
             cgroup_parent: None,
             default_ulimits: &[],
             init: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_model::defaults::duration_from_wire;
 use skep_model::ext::ServiceSpecExt as _;
-use skep_model::name;
+use skep_model::{labels, name};
 use skep_proto as proto;
 use skep_proto::service_spec::Mode;
 use skep_proto::task_spec::Runtime;
@@ -20,6 +20,8 @@ const MIN_HEALTH_DURATION: Duration = Duration::from_millis(1);
 
 pub(super) fn service_spec(spec: &proto::ServiceSpec) -> Result<()> {
     annotations(spec.annotations())?;
+    labels::check(&spec.annotations().labels)
+        .map_err(|error| ControlError::invalid(error.to_string()))?;
     task_spec(spec.task())?;
     mode(spec)?;
     if is_job(spec) {

@@ -1,24 +1,22 @@
 //! Nodes that are not heard of.
 
-use std::time::Duration;
-
 use skep_model::NodeId;
 use skep_model::ext::NodeExt as _;
 use skep_proto::node_status::State;
 use skep_store::{Snapshot, Store};
 use tokio::sync::mpsc;
 
-use super::sessions::{Deadline, Sessions};
+use super::sessions::{Deadline, Rhythm, Sessions};
 use super::writer::Update;
 
 /// A new leader gives every node time to register, and every node that is down its time to return.
-pub(super) fn expect_all(store: &Store, sessions: &Sessions, period: Duration) {
+pub(super) fn expect_all(store: &Store, sessions: &Sessions, rhythm: Rhythm) {
     for node in store.snapshot().nodes() {
         let id = NodeId::from(node.id.as_str());
         if node.status().state() == State::Down {
             sessions.expect_orphans(&id);
         } else {
-            sessions.expect_registration(&id, period);
+            sessions.expect_registration(&id, rhythm);
         }
     }
 }

@@ -12,10 +12,48 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// A node may miss so many heartbeats, less one.
-const GRACE: u32 = 3;
-/// A node that a new leader has not heard of yet gets longer.
-const GRACE_UNKNOWN: u32 = 6;
+/// How often nodes are to be heard of, and how long one may be silent.
+///
+/// SwarmKit's default, five seconds and three of them, leaves a dead node's tasks dead for up to
+/// fifteen. Nobody chose it, so where it stands we ask for a heartbeat each second and give a node
+/// up after four. The agent goes by the period it is told in each answer, dockerd's too. A period
+/// that somebody chose is kept as it is, with SwarmKit's grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rhythm {
+    /// Before the spread that keeps nodes from calling all at once.
+    period: Duration,
+    spread: Duration,
+    /// Of silence, until a registered node is down.
+    patience: Duration,
+    /// The same for a node that a new leader has not heard of yet.
+    first_patience: Duration,
+}
+
+impl Rhythm {
+    pub(super) fn new(period: Duration) -> Self {
+        if period == defaults::HEARTBEAT_PERIOD {
+            return Self {
+                period: Duration::from_secs(1),
+                spread: Duration::from_millis(100),
+                patience: Duration::from_secs(4),
+                // An agent that has lost its manager may wait eight seconds before it tries again.
+                first_patience: Duration::from_secs(15),
+            };
+        }
+        Self {
+            period,
+            spread: defaults::HEARTBEAT_EPSILON.min(period / 2),
+            patience: period * 3,
+            first_patience: period * 6,
+        }
+    }
+
+    fn choose(self) -> Duration {
+        let spread = rand::rng().random_range(Duration::ZERO..=self.spread * 2);
+        self.period.saturating_sub(self.spread) + spread
+    }
+}
+
 const RATE_LIMIT_PERIOD: Duration = Duration::from_secs(8);
 const RATE_LIMIT_COUNT: u32 = 3;
 
@@ -105,7 +143,7 @@ impl Sessions {
     }
 
     /// Gives the node a new session; one that it had ends.
-    pub(super) fn register(&self, node: &NodeId, period: Duration) -> Arc<Session> {
+    pub(super) fn register(&self, node: &NodeId, rhythm: Rhythm) -> Arc<Session> {
         let session = Arc::new(Session {
             id: id::random_text(),
             node_id: node.clone(),
@@ -116,30 +154,25 @@ impl Sessions {
         if let Some(old) = entry.session.replace(Arc::clone(&session)) {
             old.ended.cancel();
         }
-        state.set_deadline(
-            node,
-            Instant::now() + choose(period) * GRACE,
-            Deadline::Heartbeat,
-        );
+        state.set_deadline(node, Instant::now() + rhythm.patience, Deadline::Heartbeat);
         self.rescheduled.notify_one();
         session
     }
 
     /// Notes a heartbeat; returns how long the node may take for the next.
-    pub(super) fn beat(&self, session: &Session, period: Duration) -> Duration {
-        let period = choose(period);
+    pub(super) fn beat(&self, session: &Session, rhythm: Rhythm) -> Duration {
         let mut state = self.state.lock();
         // A session that ended meanwhile must not be prolonged.
         if !session.ended.is_cancelled() {
-            let at = Instant::now() + period * GRACE;
+            let at = Instant::now() + rhythm.patience;
             state.set_deadline(&session.node_id, at, Deadline::Heartbeat);
         }
-        period
+        rhythm.choose()
     }
 
     /// A node of which the last leader may have heard more than we.
-    pub(super) fn expect_registration(&self, node: &NodeId, period: Duration) {
-        let at = Instant::now() + choose(period) * GRACE_UNKNOWN;
+    pub(super) fn expect_registration(&self, node: &NodeId, rhythm: Rhythm) {
+        let at = Instant::now() + rhythm.first_patience;
         self.state
             .lock()
             .set_deadline(node, at, Deadline::Registration);
@@ -213,18 +246,14 @@ impl State {
     }
 }
 
-/// A little more or less than the period, so that nodes do not all call at once.
-fn choose(period: Duration) -> Duration {
-    let epsilon = defaults::HEARTBEAT_EPSILON.min(period / 2);
-    let spread = rand::rng().random_range(Duration::ZERO..=epsilon * 2);
-    period.saturating_sub(epsilon) + spread
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PERIOD: Duration = Duration::from_secs(5);
+    /// As a user chose it.
+    fn chosen() -> Rhythm {
+        Rhythm::new(Duration::from_secs(10))
+    }
 
     fn node() -> NodeId {
         "n".into()
@@ -233,24 +262,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_node_expires_after_three_periods() {
         let sessions = Sessions::default();
-        let session = sessions.register(&node(), PERIOD);
+        let session = sessions.register(&node(), chosen());
         let start = Instant::now();
         assert_eq!(
             sessions.next_expired().await,
             [(node(), Deadline::Heartbeat)]
         );
         let waited = start.elapsed();
-        assert!((13..=17).contains(&waited.as_secs()), "{waited:?}");
+        assert_eq!(waited.as_secs(), 30);
         session.ended().await;
         assert!(sessions.get(&node(), &session.id).is_err());
     }
 
     #[tokio::test(start_paused = true)]
+    async fn where_nobody_chose_a_period_silence_is_noticed_within_four_seconds() {
+        let sessions = Sessions::default();
+        let rhythm = Rhythm::new(defaults::HEARTBEAT_PERIOD);
+        let session = sessions.register(&node(), rhythm);
+        let period = sessions.beat(&session, rhythm);
+        assert!((900..=1100).contains(&period.as_millis()), "{period:?}");
+        let start = Instant::now();
+        sessions.next_expired().await;
+        assert_eq!(start.elapsed().as_secs(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn heartbeats_keep_the_session() {
         let sessions = Sessions::default();
-        let session = sessions.register(&node(), PERIOD);
+        let session = sessions.register(&node(), chosen());
         for _ in 0..10 {
-            let period = sessions.beat(&session, PERIOD);
+            let period = sessions.beat(&session, chosen());
             tokio::select! {
                 expired = sessions.next_expired() => panic!("{expired:?}"),
                 () = tokio::time::sleep(period) => {}
@@ -262,21 +303,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn registering_again_ends_the_session_before() {
         let sessions = Sessions::default();
-        let first = sessions.register(&node(), PERIOD);
-        let second = sessions.register(&node(), PERIOD);
+        let first = sessions.register(&node(), chosen());
+        let second = sessions.register(&node(), chosen());
         first.ended().await;
         assert_eq!(
             sessions.get(&node(), &first.id).unwrap_err().message(),
             "session invalid"
         );
         sessions.get(&node(), &second.id).unwrap();
-        sessions.beat(&first, PERIOD);
+        sessions.beat(&first, chosen());
     }
 
     #[tokio::test(start_paused = true)]
     async fn more_than_three_registrations_in_eight_seconds_are_refused() {
         let sessions = Sessions::default();
-        sessions.register(&node(), PERIOD);
+        sessions.register(&node(), chosen());
         for _ in 0..3 {
             sessions.check_rate(&node()).unwrap();
         }

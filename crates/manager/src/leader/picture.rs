@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use skep_model::ext::{ClusterExt as _, ClusterSpecExt as _, ServiceExt as _, ServiceSpecExt as _};
 use skep_model::{
-    NodeId, Object, ServiceId, Task, TaskId, TaskState, Timestamp, Version, defaults,
+    NodeId, Object, ServiceId, Task, TaskId, TaskState, Timestamp, Version, defaults, labels,
 };
 use skep_orchestrator::{
     Action, Nodes, ServiceView, UpdateRun, new_task, noncompliant, reconcile, remove_orphans,
@@ -49,6 +49,7 @@ impl Picture {
     /// Everything is to be looked at.
     pub(super) fn new(view: &View, now: Timestamp) -> Self {
         let mut picture = Self::default();
+        picture.set_strategy(view.the_cluster().map(|cluster| &**cluster));
         for node in view.nodes() {
             picture.put_node(node);
         }
@@ -96,9 +97,19 @@ impl Picture {
             (_, Some(Object::Service(service))) | (Some(Object::Service(service)), None) => {
                 self.dirty.insert(service.id.as_str().into());
             }
+            (_, Some(Object::Cluster(cluster))) => self.set_strategy(Some(cluster)),
             // Its history limit and log driver are read when they are needed.
             _ => {}
         }
+    }
+
+    /// A swarm's label chooses for all services that do not.
+    fn set_strategy(&mut self, cluster: Option<&proto::Cluster>) {
+        let strategy = cluster.and_then(|cluster| {
+            let annotations = cluster.spec().annotations();
+            labels::Strategy::of(&annotations.labels)
+        });
+        self.node_set.set_strategy(strategy.unwrap_or_default());
     }
 
     fn put_node(&mut self, node: &Arc<proto::Node>) {
@@ -214,12 +225,13 @@ impl Picture {
                     .map(|task| Write::Reject { task, at: now }),
             );
         }
+        // A node that came is also of interest to services which spread anew.
         let by_node = |service: &&Arc<proto::Service>| {
             use proto::service_spec::Mode;
             matches!(
                 service.spec().mode,
                 Some(Mode::Global(_) | Mode::GlobalJob(_))
-            )
+            ) || labels::flag(&service.spec().annotations().labels, labels::REBALANCE)
         };
         self.dirty.extend(
             view.services()

@@ -50,8 +50,22 @@ pub(crate) fn engine(settings: &Settings) -> anyhow::Result<EngineConfig> {
     config.insecure_registries = settings.list("insecure-registry");
     config.registry_mirrors = settings.list("registry-mirror");
     config.shutdown_timeout = settings.int("shutdown-timeout");
+    config.generic_resources =
+        skep_engine::parse_generic_resources(&settings.list("node-generic-resource"))
+            .map_err(anyhow::Error::msg)?;
+    config.swarm_allow = swarm_allow(settings)?;
     config.reloadable = reloadable(settings)?;
     Ok(config)
+}
+
+/// What services may ask of this node; a word that grants nothing is a mistake.
+fn swarm_allow(settings: &Settings) -> anyhow::Result<Vec<String>> {
+    let known = skep_engine::executor::GRANTS;
+    let allowed = settings.list("swarm-allow");
+    match allowed.iter().find(|word| !known.contains(&word.as_str())) {
+        Some(word) => bail!("swarm-allow: unknown \"{word}\": use {}", known.join(", ")),
+        None => Ok(allowed),
+    }
 }
 
 /// The part that SIGHUP may change.

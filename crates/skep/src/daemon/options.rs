@@ -151,7 +151,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     row("network-diagnostic-port", "network-diagnostic-port", Int, "0", Refused("the network diagnostic server does not exist in skep"), "TCP port number of the network diagnostic server"),
     row("no-new-privileges", "no-new-privileges", Bool, "false", Works, "Set no-new-privileges by default for new containers"),
     row("no-proxy", "no-proxy", Text, "", Unused("skep makes no outgoing HTTP requests yet"), "Comma-separated list of hosts or IP addresses for which the proxy is skipped"),
-    row("node-generic-resource", "node-generic-resources", List, "", Refused("generic resources are not supported yet"), "Advertise user-defined resource"),
+    row("node-generic-resource", "node-generic-resources", List, "", Works, "Advertise user-defined resource"),
     short('p', row("pidfile", "pidfile", Text, "/var/run/docker.pid", Works, "Path to use for daemon PID file")),
     row("raw-logs", "raw-logs", Bool, "false", Works, "Full timestamps without ANSI coloring"),
     row("registry-mirror", "registry-mirrors", List, "", Works, "Preferred Docker registry mirror"),
@@ -181,6 +181,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     row("", "nri-opts", Json, "", Refused("NRI plugins are not supported"), ""),
     row("", "proxies", Json, "", Unused("skep makes no outgoing HTTP requests yet"), ""),
     row("", "resolv-conf", Text, "", Works, ""),
+    row("", "swarm-allow", List, "", Works, ""),
     row("", "swarm-raft-election-tick", Int, "0", Unused("skep chooses its raft timing itself"), ""),
     row("", "swarm-raft-heartbeat-tick", Int, "0", Unused("skep chooses its raft timing itself"), ""),
 ];
