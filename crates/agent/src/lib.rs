@@ -29,7 +29,7 @@ mod task_driver;
 mod task_store;
 mod worker;
 
-pub use agent::{Agent, AgentConfig, AgentError};
+pub use agent::{Agent, AgentConfig, AgentError, AgentState};
 pub use client::{DispatcherClient, LogBrokerClient, ResponseStream};
 pub use controller::{Controller, ControllerError, LogStream};
 pub use dependencies::Dependencies;

@@ -137,7 +137,7 @@ fn network_and_volume_routes() -> Vec<Route<ApiState>> {
 fn swarm_routes() -> Vec<Route<ApiState>> {
     routes! {
         POST "/swarm/init" => works(membership::init);
-        POST "/swarm/join" => works(membership::join, "refused with 501 until joining other nodes is built");
+        POST "/swarm/join" => works(membership::join);
         POST "/swarm/leave" => works(membership::leave);
         GET "/swarm" => works(membership::inspect);
         GET "/swarm/unlockkey" => works(membership::unlock_key);

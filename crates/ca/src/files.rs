@@ -97,6 +97,11 @@ impl CertificateFiles {
         self.write(NODE_CERTIFICATE, &certificate.certificate_pem, 0o644)
     }
 
+    /// The certificate alone; its key must have been written before.
+    pub fn write_certificate(&self, certificate_pem: &str) -> Result<(), CaError> {
+        self.write(NODE_CERTIFICATE, certificate_pem, 0o644)
+    }
+
     pub fn write_key(
         &self,
         material: &KeyMaterial,

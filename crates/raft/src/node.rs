@@ -363,7 +363,12 @@ fn open(config: &RaftConfig) -> Result<(LogStorage, Members), RaftError> {
     let disk = || Arc::clone(&config.disk);
     let keys = Keyring::new(config.dek.clone(), config.former_deks.clone());
     if let Some(storage) = LogStorage::open(disk(), dir, keys.clone())? {
-        return Ok((storage, Members::default()));
+        // A member that stopped before its log told it of anybody still has to reach the others.
+        let known = match &config.if_new {
+            IfNew::Join { members, .. } => Members::of(members.iter().cloned()),
+            IfNew::Refuse | IfNew::Bootstrap(_) => Members::default(),
+        };
+        return Ok((storage, known));
     }
     let none = eraftpb::HardState::default();
     match &config.if_new {

@@ -79,6 +79,68 @@ pub(crate) fn resolve(
     })
 }
 
+/// For a node that joins: the others can find out its address, so one that is not given is left open,
+/// and so, as in dockerd, is one that cannot be resolved. Listen, advertise and data path addresses.
+pub(crate) fn resolve_join(
+    request: &AddressRequest<'_>,
+    interfaces: &[Interface],
+) -> Result<(String, String, String), ClusterError> {
+    let listen = sanitize_listen(request.listen)?;
+    let (host, port) = resolve_listen(&listen, interfaces)?;
+    let advertise = match request.advertise {
+        "" => String::new(),
+        _ => resolve_advertise(request, &port, interfaces)
+            .map(|(host, port)| join_host_port(&host.to_string(), &port))
+            .unwrap_or_default(),
+    };
+    let data_path = match request.data_path {
+        "" => String::new(),
+        given => resolve_given(given, false, BAD_DATA_PATH, interfaces)?.to_string(),
+    };
+    Ok((
+        join_host_port(&host.to_string(), &port),
+        advertise,
+        data_path,
+    ))
+}
+
+/// The managers' addresses of a join, with what they leave out.
+pub(crate) fn remotes(given: &[String]) -> Result<Vec<String>, ClusterError> {
+    if given.is_empty() {
+        return Err(ClusterError::invalid(
+            "at least 1 RemoteAddr is required to join",
+        ));
+    }
+    let complete = |addr: &String| {
+        if addr.is_empty() {
+            return Err(ClusterError::invalid(
+                "invalid remoteAddr \"\": invalid empty address",
+            ));
+        }
+        sanitize_listen(addr)
+    };
+    given.iter().map(complete).collect()
+}
+
+/// The address of this machine from which packets go to `remote`; empty if there is no way.
+pub(crate) fn on_route(listen: &str, remote: &str) -> String {
+    let host = host_of(listen);
+    match host.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => {}
+        _ => return host.to_owned(),
+    }
+    // Connecting a datagram socket sends nothing; it only chooses the route.
+    let route = |bind: &str| -> std::io::Result<IpAddr> {
+        let socket = std::net::UdpSocket::bind(bind)?;
+        socket.connect(remote)?;
+        Ok(socket.local_addr()?.ip())
+    };
+    route("0.0.0.0:0")
+        .or_else(|_| route("[::]:0"))
+        .map(|ip| ip.to_canonical().to_string())
+        .unwrap_or_default()
+}
+
 /// Fills in what a listen address leaves out. Text that is no `host:port` stays as it is; resolving
 /// it says what is wrong.
 fn sanitize_listen(text: &str) -> Result<String, ClusterError> {

@@ -6,22 +6,27 @@ use std::time::Duration;
 use bollard_stubs::models as m;
 use parking_lot::RwLock;
 use skep_agent::Executor;
-use skep_ca::UnlockKey;
-use skep_manager::{Control, LogBroker};
+use skep_ca::{NodeRole, UnlockKey};
 use skep_model::ext::ClusterExt as _;
+use skep_model::proto::raft_member_status::Reachability;
 use skep_model::{NodeId, proto};
+use skep_rpc::ControlRouter;
 use skep_store::Snapshot;
 
 use crate::address::{AddressRequest, host_of};
-use crate::node::{Beginning, Node, StartError};
+use crate::joining::Attempt;
+use crate::node::{Beginning, Node, READY_TIMEOUT, StartError};
 use crate::persisted::{self, NodeState};
 use crate::request::{self, InitRequest, JoinRequest, UpdateFlags};
+use crate::seat::Seat;
 use crate::{ClusterError, ErrorKind, address, founding, interfaces, spec};
 
 /// Between attempts to come back after a failure; doubles up to the longest. An attempt costs a few
 /// milliseconds, and whoever just made room on the disk waits for it.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a daemon that starts waits for its swarm before it answers its users.
+const RESUME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a [`Cluster`] is set up.
 #[derive(Clone)]
@@ -62,6 +67,8 @@ pub struct Cluster {
 
 enum State {
     Inactive,
+    /// A join is under way, perhaps for longer than its user waited.
+    Joining(Arc<Attempt>),
     Active(Arc<Node>),
     /// In a swarm, but not taking part: locked, or failed and to be tried again.
     Down(Down),
@@ -97,7 +104,10 @@ impl Cluster {
                 return Err(ClusterError::live_restore());
             }
             let _changing = cluster.changing.lock().await;
-            cluster.resume(persisted, None, FIRST_PAUSE).await.ok();
+            if let Ok(node) = cluster.resume(persisted, None, FIRST_PAUSE).await {
+                // Managers that are alone find themselves at once; the others may be gone for good.
+                let _ = tokio::time::timeout(RESUME_PATIENCE, node.ready()).await;
+            }
         }
         Ok(cluster)
     }
@@ -106,8 +116,14 @@ impl Cluster {
     pub async fn stop(&self) {
         let _changing = self.changing.lock().await;
         let state = std::mem::replace(&mut *self.state.write(), State::Inactive);
-        if let State::Active(node) = state {
-            node.stop().await;
+        match state {
+            State::Active(node) => node.stop().await,
+            State::Joining(attempt) => {
+                if let Some(node) = attempt.give_up().await {
+                    node.stop().await;
+                }
+            }
+            State::Inactive | State::Down(_) => {}
         }
     }
 
@@ -132,6 +148,7 @@ impl Cluster {
             default_address_pool: pool,
             subnet_size,
             data_path_port: request::data_path_port(request.data_path_port)?,
+            ..NodeState::default()
         };
         let availability = request::availability(request.availability.as_deref())?;
         let given = request.spec.unwrap_or_default();
@@ -153,10 +170,14 @@ impl Cluster {
         };
         match self.begin(persisted, beginning).await {
             Ok(node) => {
-                let id = node.id().clone();
-                self.set_active(node.clone());
-                node.ready().await;
-                Ok(id)
+                self.set_active(Arc::clone(&node));
+                if tokio::time::timeout(READY_TIMEOUT, node.ready())
+                    .await
+                    .is_err()
+                {
+                    tracing::warn!(node.id = %node.id(), "the node's agent has not registered yet");
+                }
+                Ok(node.id())
             }
             Err(error) => {
                 // A first attempt that fails leaves nothing behind.
@@ -166,21 +187,55 @@ impl Cluster {
         }
     }
 
-    /// Not yet: refused after the checks that do not need the network.
+    /// Joins the swarm of others, as worker or manager as the token says. An attempt that takes
+    /// longer than Docker's users wait goes on by itself.
     pub async fn join(&self, request: JoinRequest) -> Result<(), ClusterError> {
         let _changing = self.changing.lock().await;
         if !matches!(*self.state.read(), State::Inactive) {
             return Err(ClusterError::already_in_swarm());
         }
-        if request.remote_addrs.is_none_or(|addrs| addrs.is_empty()) {
-            return Err(ClusterError::invalid(
-                "at least 1 RemoteAddr is required to join",
-            ));
+        let remotes = address::remotes(request.remote_addrs.as_deref().unwrap_or_default())?;
+        let remote = remotes.first().cloned().unwrap_or_default();
+        let (listen, advertise, data_path) = self.resolve_join(&request).await?;
+        let availability = request::availability(request.availability.as_deref())?;
+        if self.config.live_restore {
+            return Err(ClusterError::live_restore());
         }
-        Err(ClusterError::new(
-            ErrorKind::NotImplemented,
-            "skep: joining a swarm of other nodes is not implemented yet",
-        ))
+        self.clear()?;
+        let persisted = NodeState {
+            remote_addr: remote.clone(),
+            listen_addr: listen,
+            advertise_addr: advertise,
+            data_path_addr: data_path,
+            ..NodeState::default()
+        };
+        let beginning = Beginning::Join {
+            remote,
+            token: request.join_token.unwrap_or_default(),
+            availability,
+        };
+        let attempt = Attempt::start(
+            self.config.state_dir.clone(),
+            persisted,
+            beginning,
+            Arc::clone(&self.executor),
+        );
+        *self.state.write() = State::Joining(Arc::clone(&attempt));
+        match tokio::time::timeout(READY_TIMEOUT, attempt.outcome()).await {
+            Ok(Ok(node)) => {
+                self.set_active(node);
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                *self.state.write() = State::Inactive;
+                self.clear()?;
+                Err(error.into())
+            }
+            Err(_) => {
+                self.settle_later(attempt);
+                Err(ClusterError::join_timeout())
+            }
+        }
     }
 
     /// Leaves the swarm: this node's tasks are removed, and all that is known of the swarm here.
@@ -188,18 +243,20 @@ impl Cluster {
         let _changing = self.changing.lock().await;
         if !force {
             match &*self.state.read() {
-                State::Active(node) if node.is_only_manager() => {
-                    return Err(ClusterError::last_manager());
-                }
-                State::Active(_) => return Err(ClusterError::manager_leaves()),
+                State::Active(node) => check_leaving(node)?,
                 State::Down(down) if down.locked => return Err(ClusterError::locked_leave()),
-                State::Down(_) | State::Inactive => {}
+                State::Down(_) | State::Joining(_) | State::Inactive => {}
             }
         }
         let state = std::mem::replace(&mut *self.state.write(), State::Inactive);
         match state {
             State::Inactive => return Err(ClusterError::not_in_swarm()),
             State::Active(node) => node.leave().await,
+            State::Joining(attempt) => {
+                if let Some(node) = attempt.give_up().await {
+                    node.leave().await;
+                }
+            }
             State::Down(_) => {}
         }
         self.clear()
@@ -211,13 +268,19 @@ impl Cluster {
         let persisted = match &*self.state.read() {
             State::Active(_) => return Err(ClusterError::not_locked()),
             State::Down(down) if down.locked => down.persisted.clone(),
-            State::Down(_) | State::Inactive => return Err(ClusterError::no_manager()),
+            State::Down(_) | State::Joining(_) | State::Inactive => {
+                return Err(ClusterError::no_manager());
+            }
         };
         let key: UnlockKey = key
             .parse()
             .map_err(|_| ClusterError::invalid("invalid key string"))?;
         match self.resume(persisted, Some(key), FIRST_PAUSE).await {
-            Ok(()) => Ok(()),
+            Ok(node) => {
+                // As at the start of the daemon.
+                let _ = tokio::time::timeout(RESUME_PATIENCE, node.ready()).await;
+                Ok(())
+            }
             Err(StartError::Locked | StartError::WrongUnlockKey) => {
                 Err(ClusterError::wrong_unlock_key())
             }
@@ -231,14 +294,9 @@ impl Cluster {
 
 /// What a manager answers about the swarm.
 impl Cluster {
-    /// The control API; fails in moby's words if this node is no manager.
-    pub fn control(&self) -> Result<Control, ClusterError> {
+    /// The control API and the logs; fails in moby's words if this node is no manager.
+    pub fn control(&self) -> Result<ControlRouter, ClusterError> {
         Ok(self.manager()?.control().clone())
-    }
-
-    /// Where the logs of tasks on any node are read; fails as [`Self::control`] does.
-    pub fn log_broker(&self) -> Result<Arc<LogBroker>, ClusterError> {
-        Ok(Arc::clone(self.manager()?.log_broker()))
     }
 
     /// All objects as of now; fails as [`Self::control`] does.
@@ -246,14 +304,18 @@ impl Cluster {
         Ok(self.manager()?.store().snapshot())
     }
 
-    /// The node, if it is a manager that can answer.
-    pub(crate) fn manager(&self) -> Result<Arc<Node>, ClusterError> {
+    /// This node's seat, if it is a manager that can answer.
+    fn manager(&self) -> Result<Arc<Seat>, ClusterError> {
         match &*self.state.read() {
-            State::Active(node) if node.is_leader() => Ok(Arc::clone(node)),
-            State::Active(_) => Err(ClusterError::manager_not_ready()),
+            State::Active(node) => match node.seat() {
+                Some(seat) if seat.can_answer() => Ok(seat),
+                Some(_) => Err(ClusterError::manager_not_ready()),
+                None if node.role() == NodeRole::Manager => Err(ClusterError::manager_not_ready()),
+                None => Err(ClusterError::worker()),
+            },
             State::Down(down) if down.locked => Err(ClusterError::locked()),
             State::Down(down) => Err(ClusterError::node_down(&down.error)),
-            State::Inactive => Err(ClusterError::no_manager()),
+            State::Joining(_) | State::Inactive => Err(ClusterError::no_manager()),
         }
     }
 
@@ -309,6 +371,7 @@ impl Cluster {
         match &*self.state.read() {
             State::Inactive => m::LocalNodeState::INACTIVE,
             State::Active(_) => m::LocalNodeState::ACTIVE,
+            State::Joining(_) => m::LocalNodeState::PENDING,
             State::Down(down) if down.locked => m::LocalNodeState::LOCKED,
             State::Down(_) => m::LocalNodeState::ERROR,
         }
@@ -316,16 +379,19 @@ impl Cluster {
 
     /// The value of the `Swarm` header of `/_ping`.
     pub fn status(&self) -> String {
-        match self.local_state() {
-            m::LocalNodeState::ACTIVE => "active/manager".to_owned(),
-            state => state.to_string(),
+        if let State::Active(node) = &*self.state.read() {
+            return match node.role() {
+                NodeRole::Manager => "active/manager".to_owned(),
+                NodeRole::Worker => "active/worker".to_owned(),
+            };
         }
+        self.local_state().to_string()
     }
 
     pub fn node_id(&self) -> Option<NodeId> {
         match &*self.state.read() {
-            State::Active(node) => Some(node.id().clone()),
-            State::Down(_) | State::Inactive => None,
+            State::Active(node) => Some(node.id()),
+            State::Down(_) | State::Joining(_) | State::Inactive => None,
         }
     }
 
@@ -341,8 +407,9 @@ impl Cluster {
         };
         match &*self.state.read() {
             State::Inactive => {}
+            State::Joining(attempt) => info.node_addr = Some(own_addr(attempt.persisted())),
             State::Down(down) => {
-                info.node_addr = Some(host_of(&down.persisted.advertise_addr).to_owned());
+                info.node_addr = Some(own_addr(&down.persisted));
                 info.error = Some(down.error.clone());
             }
             State::Active(node) => describe(node, &mut info),
@@ -352,25 +419,59 @@ impl Cluster {
 }
 
 fn describe(node: &Node, info: &mut m::SwarmInfo) {
-    let advertised = &node.persisted().advertise_addr;
-    let id = node.id().to_string();
-    info.node_addr = Some(host_of(advertised).to_owned());
-    let peer = |member: &skep_manager::Member| m::PeerNode {
-        node_id: Some(member.node_id.to_string()),
-        addr: Some(member.addr.clone()),
+    info.node_addr = Some(own_addr(&node.persisted()));
+    let peer = |remote: skep_rpc::Remote| m::PeerNode {
+        node_id: Some(remote.node_id),
+        addr: Some(remote.addr),
     };
-    let members = node.members();
-    info.remote_managers = Some(members.iter().map(peer).collect());
-    info.node_id = Some(id);
-    if node.is_leader() {
-        let snapshot = node.store().snapshot();
-        info.control_available = Some(true);
-        info.nodes = Some(snapshot.count::<proto::Node>() as i64);
-        info.managers = Some(members.len() as i64);
-        info.cluster = snapshot
-            .the_cluster()
-            .map(|cluster| spec::cluster_info(cluster));
+    info.remote_managers = Some(node.remotes().into_iter().map(peer).collect());
+    info.node_id = Some(node.id().to_string());
+    info.error = Some(node.trouble().unwrap_or_default());
+    let Some(seat) = node.seat().filter(|seat| seat.can_answer()) else {
+        return;
+    };
+    let snapshot = seat.store().snapshot();
+    info.control_available = Some(true);
+    info.nodes = Some(snapshot.count::<proto::Node>() as i64);
+    info.managers = Some(seat.members().len() as i64);
+    info.cluster = snapshot
+        .the_cluster()
+        .map(|cluster| spec::cluster_info(cluster));
+}
+
+/// The address that others reach this node at, as dockerd finds it.
+fn own_addr(persisted: &NodeState) -> String {
+    if !persisted.advertise_addr.is_empty() {
+        return host_of(&persisted.advertise_addr).to_owned();
     }
+    if !persisted.local_addr.is_empty() {
+        return persisted.local_addr.clone();
+    }
+    address::on_route(&persisted.listen_addr, &persisted.remote_addr)
+}
+
+/// Docker's warnings to a manager that leaves.
+fn check_leaving(node: &Node) -> Result<(), ClusterError> {
+    let Some(seat) = node.seat() else {
+        return match node.role() {
+            NodeRole::Worker => Ok(()),
+            NodeRole::Manager => Err(ClusterError::manager_leaves(None)),
+        };
+    };
+    if !seat.can_answer() {
+        return Err(ClusterError::manager_leaves(None));
+    }
+    let members = seat.members();
+    let all = members.len();
+    let reachable = members
+        .iter()
+        .filter(|member| member.reachability == Reachability::Reachable)
+        .count();
+    Err(if all == 1 {
+        ClusterError::last_manager()
+    } else {
+        ClusterError::manager_leaves(Some((reachable, all - reachable)))
+    })
 }
 
 /// Steps of the changes above. All are called with `changing` held.
@@ -379,26 +480,46 @@ impl Cluster {
     fn former_for(&self, request: &InitRequest) -> Result<Option<Arc<Node>>, ClusterError> {
         match &*self.state.read() {
             State::Inactive => Ok(None),
-            State::Active(node) if request.force_new_cluster => Ok(Some(Arc::clone(node))),
-            State::Active(_) | State::Down(_) if !request.force_new_cluster => {
-                Err(ClusterError::already_in_swarm())
-            }
+            _ if !request.force_new_cluster => Err(ClusterError::already_in_swarm()),
+            State::Active(node) if node.seat().is_some() => Ok(Some(Arc::clone(node))),
+            State::Active(_) => Err(ClusterError::worker()),
             State::Down(down) if down.locked => Err(ClusterError::locked()),
-            State::Active(_) | State::Down(_) => Err(ClusterError::no_manager()),
+            State::Joining(_) | State::Down(_) => Err(ClusterError::no_manager()),
         }
     }
 
-    async fn resolve(&self, request: &InitRequest) -> Result<address::Addresses, ClusterError> {
+    async fn interfaces(&self) -> Result<Vec<address::Interface>, ClusterError> {
         let managed = self
             .config
             .managed_subnets
             .as_ref()
             .map(|list| list())
             .unwrap_or_default();
-        let interfaces = tokio::task::spawn_blocking(move || interfaces::list(&managed))
+        tokio::task::spawn_blocking(move || interfaces::list(&managed))
             .await
             .map_err(|error| ClusterError::system("listing interfaces", &error))?
-            .map_err(|error| ClusterError::system("listing interfaces", &error))?;
+            .map_err(|error| ClusterError::system("listing interfaces", &error))
+    }
+
+    /// What a node that joins listens on, tells others, and uses for its data.
+    async fn resolve_join(
+        &self,
+        request: &JoinRequest,
+    ) -> Result<(String, String, String), ClusterError> {
+        let interfaces = self.interfaces().await?;
+        address::resolve_join(
+            &AddressRequest {
+                listen: request.listen_addr.as_deref().unwrap_or_default(),
+                advertise: request.advertise_addr.as_deref().unwrap_or_default(),
+                default_advertise: "",
+                data_path: request.data_path_addr.as_deref().unwrap_or_default(),
+            },
+            &interfaces,
+        )
+    }
+
+    async fn resolve(&self, request: &InitRequest) -> Result<address::Addresses, ClusterError> {
+        let interfaces = self.interfaces().await?;
         let text = |text: &'_ Option<String>| text.clone().unwrap_or_default();
         address::resolve(
             &AddressRequest {
@@ -428,14 +549,14 @@ impl Cluster {
         persisted: NodeState,
         unlock: Option<UnlockKey>,
         pause: Duration,
-    ) -> Result<(), StartError> {
+    ) -> Result<Arc<Node>, StartError> {
         match self
             .begin(persisted.clone(), Beginning::Resume { unlock })
             .await
         {
             Ok(node) => {
-                self.set_active(node);
-                Ok(())
+                self.set_active(Arc::clone(&node));
+                Ok(node)
             }
             Err(error) => {
                 tracing::error!(%error, "the swarm could not be taken up");
@@ -443,6 +564,40 @@ impl Cluster {
                 Err(error)
             }
         }
+    }
+
+    /// A join that takes longer than its user waited comes to an end at some time.
+    fn settle_later(&self, attempt: Arc<Attempt>) {
+        let this = self.this.clone();
+        tokio::spawn(async move {
+            let outcome = attempt.outcome().await;
+            let Some(cluster) = this.upgrade() else {
+                return;
+            };
+            let _changing = cluster.changing.lock().await;
+            let is_current = matches!(
+                &*cluster.state.read(),
+                State::Joining(current) if Arc::ptr_eq(current, &attempt)
+            );
+            if !is_current {
+                return;
+            }
+            match outcome {
+                Ok(node) => cluster.set_active(node),
+                Err(error) => {
+                    tracing::error!(%error, "the node did not join the swarm");
+                    // As dockerd: it shows until the user leaves. Nothing of the swarm is kept.
+                    if let Err(error) = cluster.clear() {
+                        tracing::error!(%error, "cannot remove what is left of the join");
+                    }
+                    *cluster.state.write() = State::Down(Down {
+                        persisted: attempt.persisted().clone(),
+                        locked: false,
+                        error: error.to_string(),
+                    });
+                }
+            }
+        });
     }
 
     fn set_active(&self, node: Arc<Node>) {
@@ -468,11 +623,7 @@ impl Cluster {
         }
         tracing::error!(error, "the swarm node stopped");
         node.stop().await;
-        self.set_down(
-            node.persisted().clone(),
-            &StartError::Failed(error),
-            FIRST_PAUSE,
-        );
+        self.set_down(node.persisted(), &StartError::Failed(error), FIRST_PAUSE);
     }
 
     fn set_down(&self, persisted: NodeState, error: &StartError, pause: Duration) {
@@ -523,24 +674,33 @@ impl Cluster {
         persisted: NodeState,
         given: m::SwarmSpec,
     ) -> Result<NodeId, ClusterError> {
-        if former.members().len() > 1 {
+        let seat = former.seat().ok_or_else(ClusterError::no_manager)?;
+        if seat.members().len() > 1 {
             return Err(ClusterError::new(
                 ErrorKind::NotImplemented,
                 "skep: --force-new-cluster in a swarm of several managers is not implemented yet",
             ));
         }
+        let old = former.persisted();
+        let unlock = seat
+            .store()
+            .snapshot()
+            .the_cluster()
+            .and_then(|cluster| founding::unlock_key(cluster));
+        drop(seat);
         let persisted = NodeState {
             // These belong to the swarm, not to the node, and the swarm goes on.
-            default_address_pool: former.persisted().default_address_pool.clone(),
-            subnet_size: former.persisted().subnet_size,
-            data_path_port: former.persisted().data_path_port,
+            default_address_pool: old.default_address_pool,
+            subnet_size: old.subnet_size,
+            data_path_port: old.data_path_port,
             ..persisted
         };
-        let unlock = former.unlock_key();
         former.stop().await;
-        self.resume(persisted, unlock, FIRST_PAUSE).await?;
-        let node = self.manager()?;
-        let changed = node
+        let node = self.resume(persisted, unlock, FIRST_PAUSE).await?;
+        let ready = tokio::time::timeout(READY_TIMEOUT, node.ready()).await;
+        ready.map_err(|_| ClusterError::manager_not_ready())?;
+        let changed = self
+            .manager()?
             .store()
             .update(|transaction| {
                 let cluster = transaction
@@ -555,7 +715,7 @@ impl Cluster {
             })
             .await;
         match changed {
-            Ok(_) => Ok(node.id().clone()),
+            Ok(_) => Ok(node.id()),
             Err(skep_store::UpdateError::Rejected(error)) => Err(error),
             Err(error) => Err(ClusterError::system(
                 "error updating cluster settings",

@@ -121,9 +121,31 @@ impl ClusterError {
         )
     }
 
-    pub(crate) fn manager_leaves() -> Self {
+    /// With how many managers can be reached and how many cannot, if that is known.
+    pub(crate) fn manager_leaves(managers: Option<(usize, usize)>) -> Self {
+        let risk = match managers {
+            None => "Doing so may lose the consensus of your cluster. ".to_owned(),
+            Some((reachable, unreachable)) if reachable <= unreachable + 2 => format!(
+                "Removing this node leaves {} managers out of {}. Without a Raft quorum your swarm will be inaccessible. ",
+                reachable.saturating_sub(1),
+                reachable + unreachable
+            ),
+            Some(_) => String::new(),
+        };
+        Self::unavailable(format!(
+            "You are attempting to leave the swarm on a node that is participating as a manager. {risk}The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message."
+        ))
+    }
+
+    pub(crate) fn worker() -> Self {
         Self::unavailable(
-            "You are attempting to leave the swarm on a node that is participating as a manager. Doing so may lose the consensus of your cluster. The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message.",
+            "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.",
+        )
+    }
+
+    pub(crate) fn join_timeout() -> Self {
+        Self::unavailable(
+            "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the \"docker info\" command to see the current swarm status of your node.",
         )
     }
 

@@ -124,8 +124,3 @@ pub(crate) fn unlock_key(cluster: &proto::Cluster) -> Option<UnlockKey> {
         .find(|key| key.subsystem == MANAGER_SUBSYSTEM)
         .and_then(|key| UnlockKey::from_slice(&key.key))
 }
-
-/// The root with its key, as the cluster object holds it.
-pub(crate) fn root(cluster: &proto::Cluster) -> Option<RootCa> {
-    skep_manager::root_ca(cluster.root_ca.as_ref()?).ok()
-}

@@ -3,22 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use skep_ca::{
-    CaError, CertificateFiles, CertificateInfo, NodeIdentity, NodeRole, RootCa, SecretKey,
-    UnlockKey,
+    CaError, CertificateFiles, CertificateInfo, NodeCertificate, NodeIdentity, NodeRole, RootCa,
+    SecretKey, UnlockKey,
 };
 use skep_model::{ClusterId, NodeId};
 use time::OffsetDateTime;
 
-#[derive(Debug)]
 pub(crate) struct Identity {
-    pub(crate) node_id: NodeId,
-    pub(crate) cluster_id: ClusterId,
-    pub(crate) role: NodeRole,
-    /// The root's certificates as this node trusts them; without the key.
-    pub(crate) root_pem: String,
-    pub(crate) dek: SecretKey,
-    /// The key that the raft log was being moved to when the daemon last stopped.
-    pub(crate) pending_dek: Option<SecretKey>,
+    pub(crate) subject: NodeIdentity,
+    /// The root as this node trusts it; without the key.
+    pub(crate) root: RootCa,
+    pub(crate) certificate: NodeCertificate,
 }
 
 /// Why a node cannot be started from its files.
@@ -50,29 +45,25 @@ pub(crate) fn now() -> OffsetDateTime {
 
 impl Identity {
     /// Makes a new swarm's root and this node's identity as its first manager, and writes both.
+    /// Also returns the root with its key.
     pub(crate) fn found(
         files: &CertificateFiles,
         validity: Duration,
         unlock: Option<&UnlockKey>,
     ) -> Result<(Self, RootCa), CaError> {
         let root = RootCa::generate(now())?;
-        let (node_id, cluster_id) = (NodeId::random(), ClusterId::random());
-        let identity = NodeIdentity {
-            organization: cluster_id.to_string(),
+        let subject = NodeIdentity {
+            organization: ClusterId::random().to_string(),
             role: NodeRole::Manager,
-            node_id: node_id.to_string(),
+            node_id: NodeId::random().to_string(),
         };
-        let certificate = root.issue(&identity, validity, now())?;
-        let dek = SecretKey::generate();
+        let certificate = root.issue(&subject, validity, now())?;
         files.write_root(root.certificate_pem())?;
-        files.write_node(&certificate, Some(&dek), unlock)?;
+        files.write_node(&certificate, Some(&SecretKey::generate()), unlock)?;
         let identity = Self {
-            node_id,
-            cluster_id,
-            role: NodeRole::Manager,
-            root_pem: root.certificate_pem().to_owned(),
-            dek,
-            pending_dek: None,
+            subject,
+            root: RootCa::from_pem(root.certificate_pem(), None)?,
+            certificate,
         };
         Ok((identity, root))
     }
@@ -81,68 +72,47 @@ impl Identity {
         files: &CertificateFiles,
         unlock: Option<&UnlockKey>,
     ) -> Result<Self, IdentityError> {
-        let root_pem = files
+        let root = files
             .read_root()?
             .ok_or(IdentityError::Missing("the root certificate"))?;
-        let certificate = files
+        let certificate_pem = files
             .read_certificate()?
             .ok_or(IdentityError::Missing("the node certificate"))?;
-        let subject =
-            CertificateInfo::from_pem(&certificate)?
-                .identity()
-                .ok_or(IdentityError::Missing(
-                    "the identity in the node certificate",
-                ))?;
+        let subject = CertificateInfo::from_pem(&certificate_pem)?.identity();
+        let subject = subject.ok_or(IdentityError::Missing(
+            "the identity in the node certificate",
+        ))?;
         let key = files
             .read_key(unlock)?
             .ok_or(IdentityError::Missing("the node key"))?;
         Ok(Self {
-            node_id: subject.node_id.into(),
-            cluster_id: subject.organization.into(),
-            role: subject.role,
-            root_pem,
-            dek: key
-                .dek
-                .ok_or(IdentityError::Missing("the data encryption key"))?,
-            pending_dek: key.pending_dek,
+            subject,
+            root: RootCa::from_pem(&root, None)?,
+            certificate: NodeCertificate {
+                certificate_pem,
+                key_pem: key.key_pem,
+            },
         })
     }
 
-    pub(crate) fn subject(&self) -> NodeIdentity {
-        NodeIdentity {
-            organization: self.cluster_id.to_string(),
-            role: self.role,
-            node_id: self.node_id.to_string(),
-        }
+    /// What a node was let in with.
+    pub(crate) fn admitted(
+        files: &CertificateFiles,
+        root: RootCa,
+        certificate: NodeCertificate,
+    ) -> Result<Self, IdentityError> {
+        let subject = CertificateInfo::from_pem(&certificate.certificate_pem)?.identity();
+        let subject = subject.ok_or(IdentityError::Missing(
+            "the identity in the node certificate",
+        ))?;
+        files.write_root(root.certificate_pem())?;
+        files.write_node(&certificate, None, None)?;
+        Ok(Self {
+            subject,
+            root,
+            certificate,
+        })
     }
-}
-
-/// Issues a new certificate if the present one is past its time for renewal. `root` must hold the
-/// root's key. Returns whether it did.
-pub(crate) fn renew_if_due(
-    files: &CertificateFiles,
-    identity: &NodeIdentity,
-    root: &RootCa,
-    validity: Duration,
-    unlock: Option<&UnlockKey>,
-    now: OffsetDateTime,
-) -> Result<bool, IdentityError> {
-    let certificate = files
-        .read_certificate()?
-        .ok_or(IdentityError::Missing("the node certificate"))?;
-    if CertificateInfo::from_pem(&certificate)?.renew_at(rand::random()) > now {
-        return Ok(false);
-    }
-    let mut material = files
-        .read_key(unlock)?
-        .ok_or(IdentityError::Missing("the node key"))?;
-    let certificate = root.issue(identity, validity, now)?;
-    material.key_pem.clone_from(&certificate.key_pem);
-    files.write_node(&certificate, material.dek.as_ref(), unlock)?;
-    if material.pending_dek.is_some() {
-        files.write_key(&material, unlock)?;
-    }
-    Ok(true)
 }
 
 #[cfg(test)]
@@ -157,11 +127,13 @@ mod tests {
         let files = CertificateFiles::new(directory.path());
         let (founded, _) = Identity::found(&files, VALIDITY, None).unwrap();
         let loaded = Identity::load(&files, None).unwrap();
-        assert_eq!(loaded.node_id, founded.node_id);
-        assert_eq!(loaded.cluster_id, founded.cluster_id);
-        assert_eq!(loaded.role, NodeRole::Manager);
-        assert_eq!(loaded.root_pem, founded.root_pem);
-        assert!(loaded.dek == founded.dek);
+        assert_eq!(loaded.subject, founded.subject);
+        assert_eq!(loaded.subject.role, NodeRole::Manager);
+        assert_eq!(
+            loaded.root.certificate_pem(),
+            founded.root.certificate_pem()
+        );
+        assert_eq!(loaded.certificate.key_pem, founded.certificate.key_pem);
     }
 
     #[test]
@@ -180,18 +152,5 @@ mod tests {
             Err(IdentityError::WrongUnlockKey)
         ));
         assert!(Identity::load(&files, Some(&unlock)).is_ok());
-    }
-
-    #[test]
-    fn a_certificate_is_renewed_late_in_its_life_and_not_before() {
-        let directory = tempfile::tempdir().unwrap();
-        let files = CertificateFiles::new(directory.path());
-        let (identity, root) = Identity::found(&files, VALIDITY, None).unwrap();
-        let renew =
-            |now| renew_if_due(&files, &identity.subject(), &root, VALIDITY, None, now).unwrap();
-        assert!(!renew(now()));
-        assert!(renew(now() + Duration::from_secs(80 * 24 * 3600)));
-        let loaded = Identity::load(&files, None).unwrap();
-        assert!(loaded.dek == identity.dek, "the log's key stays");
     }
 }

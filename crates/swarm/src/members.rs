@@ -5,20 +5,26 @@ use std::sync::Arc;
 use skep_manager::{Member, Members};
 use skep_model::proto::raft_member_status::Reachability;
 use skep_raft::{Leadership, RaftNode};
+use skep_rpc::{RaftTransport, Reachability as Reachable};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-fn list(raft: &RaftNode, members: &skep_raft::Members, leadership: &Leadership) -> Vec<Member> {
+fn list(
+    this: u64,
+    members: &skep_raft::Members,
+    leadership: &Leadership,
+    reachable: &Reachable,
+) -> Vec<Member> {
+    let answers = |id: u64| id == this || reachable.get(&id).copied().unwrap_or(false);
     let member = |member: &skep_model::proto::RaftMember| Member {
         raft_id: member.raft_id,
         node_id: member.node_id.as_str().into(),
         addr: member.addr.clone(),
         leader: leadership.leader == Some(member.raft_id),
-        // Raft cannot tell about the others before there are others to talk to.
-        reachability: if member.raft_id == raft.id() {
+        reachability: if answers(member.raft_id) {
             Reachability::Reachable
         } else {
-            Reachability::Unknown
+            Reachability::Unreachable
         },
     };
     members.iter().map(member).collect()
@@ -33,17 +39,30 @@ pub(crate) struct RaftView {
 
 pub(crate) fn follow(
     raft: &RaftNode,
+    transport: &RaftTransport,
     stop: CancellationToken,
 ) -> (RaftView, impl Future<Output = ()> + Send + use<>) {
-    let raft = raft.clone();
+    // Not the raft node itself: its last handle keeps it alive.
+    let id = raft.id();
     let (mut members, mut leadership) = (raft.members(), raft.leadership());
-    let now = Arc::new(list(&raft, &members.borrow(), &leadership.borrow()));
-    let (member_sender, member_receiver) = watch::channel(now);
+    let mut reachable = transport.reachability();
+    let now = list(
+        id,
+        &members.borrow(),
+        &leadership.borrow(),
+        &reachable.borrow(),
+    );
+    let (member_sender, member_receiver) = watch::channel(Arc::new(now));
     let (leads_sender, leads) = watch::channel(leadership.borrow().is_leader());
     let follow = async move {
         loop {
             let state = leadership.borrow_and_update().clone();
-            let now = list(&raft, &members.borrow_and_update(), &state);
+            let now = list(
+                id,
+                &members.borrow_and_update(),
+                &state,
+                &reachable.borrow_and_update(),
+            );
             member_sender.send_if_modified(|known| {
                 let changed = **known != now;
                 if changed {
@@ -57,6 +76,7 @@ pub(crate) fn follow(
                 () = stop.cancelled() => return,
                 changed = members.changed() => if changed.is_err() { return },
                 changed = leadership.changed() => if changed.is_err() { return },
+                changed = reachable.changed() => if changed.is_err() { return },
             }
         }
     };

@@ -2,29 +2,33 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use skep_agent::{Agent, AgentConfig, Executor};
-use skep_ca::{CertificateFiles, NodeRole, RootCa, UnlockKey};
-use skep_manager::{Control, LogBroker, Manager, ManagerConfig, Member, Members};
+use skep_ca::{CertificateFiles, JoinToken, NodeRole, UnlockKey};
 use skep_model::{NodeId, proto};
-use skep_raft::{IfNew, Leadership, RaftConfig, RaftNode};
-use skep_store::Store;
+use skep_rpc::{Connector, NodeSecurity, Remotes, Renewer, Slot, Uplink};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::founding::Founding;
 use crate::identity::{Identity, IdentityError};
-use crate::keys::KeyKeeper;
-use crate::local::{LocalDispatcher, LocalLogBroker};
-use crate::members::RaftView;
+use crate::keys::KeyFiles;
 use crate::persisted::NodeState;
-use crate::replication::{MAX_PROPOSAL_BYTES, NobodyElse, RaftProposer, StoreMachine};
-use crate::{founding, members, spec};
+use crate::seat::{self, Claim, End, Place, Seat, SeatError};
+use crate::session::{self, SessionFollower};
+use crate::{remotes, spec};
 
-/// Longer than any election of a member that is alone; a disk may be slow.
-const ELECTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the tasks of a node that leaves may take to be removed.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What dockerd waits for a node to be ready.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// SwarmKit's limit for the news that a removed manager is a worker now. A manager that hears nothing
+/// has been promoted again.
+const ROLE_CHANGE: Duration = Duration::from_secs(16);
+/// Between attempts of a promoted node to become a manager; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How a node begins.
 pub(crate) enum Beginning {
@@ -33,12 +37,18 @@ pub(crate) enum Beginning {
         spec: Box<proto::ClusterSpec>,
         availability: proto::node_spec::Availability,
     },
+    /// As the managers at `remote` decide by the token.
+    Join {
+        remote: String,
+        token: String,
+        availability: proto::node_spec::Availability,
+    },
     /// From what is on the disk.
     Resume { unlock: Option<UnlockKey> },
 }
 
 /// Why a node does not run.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error("the swarm is locked")]
     Locked,
@@ -49,7 +59,7 @@ pub(crate) enum StartError {
 }
 
 impl StartError {
-    fn because(what: &str, error: &dyn std::error::Error) -> Self {
+    pub(crate) fn because(what: &str, error: &dyn std::error::Error) -> Self {
         Self::Failed(crate::ClusterError::system(what, error).message)
     }
 }
@@ -64,169 +74,226 @@ impl From<IdentityError> for StartError {
     }
 }
 
-/// What dockerd waits for a node to join.
-const READY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+impl From<SeatError> for StartError {
+    fn from(error: SeatError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
 
-/// This node while it takes part in a swarm, with all that runs for it.
+/// This node while it takes part in a swarm, with all that runs for it: an agent always, a seat among
+/// the managers at times.
 pub(crate) struct Node {
-    id: NodeId,
-    persisted: NodeState,
-    store: Store,
-    raft: RaftNode,
-    leadership: watch::Receiver<Leadership>,
-    members: Members,
-    manager: Manager,
-    agent: Agent,
+    inner: Arc<Inner>,
+    uplink: Arc<Uplink>,
+    agent: Arc<Agent>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// What founding a swarm leaves for after raft has started.
-struct Founded {
-    founding: Founding,
-    root: RootCa,
+struct Inner {
+    place: Place,
+    persisted: RwLock<NodeState>,
+    seat: RwLock<Option<Arc<Seat>>>,
+    /// Why a node that was promoted is no manager yet.
+    trouble: Mutex<Option<String>>,
+    broken: watch::Sender<Option<String>>,
+}
+
+/// What a node needs before anything of it runs.
+struct Prepared {
+    identity: Identity,
+    unlock: Option<UnlockKey>,
+    remotes: Remotes,
+    claim: Claim,
 }
 
 impl Node {
+    /// Returns when everything runs; for a node that joins as a manager, when it is a member.
     pub(crate) async fn start(
         state_dir: &Path,
-        persisted: NodeState,
+        mut persisted: NodeState,
         beginning: Beginning,
         executor: Arc<dyn Executor>,
     ) -> Result<Self, StartError> {
         let files = CertificateFiles::new(state_dir.join("certificates"));
-        let (identity, unlock, founded) = match beginning {
-            Beginning::Resume { unlock } => {
-                (Identity::load(&files, unlock.as_ref())?, unlock, None)
-            }
+        persisted.join_in_progress = matches!(beginning, Beginning::Join { .. });
+        let save = |persisted: &NodeState| {
+            persisted
+                .save(state_dir)
+                .map_err(|error| StartError::because("writing the swarm's state", &error))
+        };
+        let prepared = match beginning {
             Beginning::Found { spec, availability } => {
-                let (identity, unlock, founded) = found(&files, &persisted, *spec, availability)?;
-                (identity, unlock, Some(founded))
+                found(&files, &persisted, *spec, availability)?
             }
+            Beginning::Join {
+                remote,
+                token,
+                availability,
+            } => {
+                let admitted = admit(&files, remote, &token, availability).await?;
+                // Should the daemon end now, the next one goes on with the certificate.
+                save(&persisted)?;
+                admitted
+            }
+            Beginning::Resume { unlock } => resume(state_dir, &files, unlock)?,
         };
-        if identity.role != NodeRole::Manager {
-            return Err(StartError::Failed(
-                "skep: being a worker is not implemented yet".into(),
-            ));
-        }
-        let (store, raft) = replicate(state_dir, &identity, &persisted, founded.is_some()).await?;
-        let parts = Parts {
-            state_dir,
-            persisted,
-            identity,
-            unlock,
-            files,
-            store,
-            raft,
-            executor,
+        let subject = &prepared.identity.subject;
+        let node_id = NodeId::from(subject.node_id.as_str());
+        let role = subject.role;
+        let (cluster_id, claim) = (subject.organization.clone(), prepared.claim);
+        let security = NodeSecurity::new(&prepared.identity.root, prepared.identity.certificate)
+            .map_err(|error| StartError::because("using the node's certificate", &error))?;
+        let place = Place {
+            node_id: node_id.to_string(),
+            cluster_id,
+            state_dir: state_dir.to_owned(),
+            security: Arc::new(security),
+            keys: Arc::new(KeyFiles::new(files, prepared.unlock)),
+            remotes: Arc::new(prepared.remotes),
+            local: Slot::default(),
+            listen_addr: persisted.listen_addr.clone(),
+            advertise_addr: persisted.advertise_addr.clone(),
         };
-        // Whatever fails from here on, raft must let go of its files before another attempt.
-        let (store, raft) = (parts.store.clone(), parts.raft.clone());
-        let started = parts.start(founded).await;
-        if started.is_err() {
-            raft.stop().await;
-            store.close();
-        }
-        started
-    }
-
-    /// Returns once this node's agent has registered, so that whoever founded the swarm sees a
-    /// ready node in the next `docker node ls`; or after [`READY_TIMEOUT`], with the agent still
-    /// trying.
-    pub(crate) async fn ready(&self) {
-        let mut changed = self.store.changed();
-        let registered = async {
-            loop {
-                changed.borrow_and_update();
-                let snapshot = self.store.snapshot();
-                let ready = snapshot
-                    .get::<proto::Node>(self.id.as_str())
-                    .is_some_and(|node| {
-                        node.description.is_some()
-                            && node.status.as_ref().is_some_and(|status| {
-                                status.state() == proto::node_status::State::Ready
-                            })
-                    });
-                if ready || changed.changed().await.is_err() {
-                    return;
+        let seat = match role {
+            NodeRole::Manager => Some(Arc::new(Seat::take(&place, claim).await?)),
+            NodeRole::Worker => None,
+        };
+        // From here on the node is in the swarm, whatever happens.
+        let started = match save(&persisted) {
+            Ok(()) => start_agent(&place, executor),
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok((uplink, agent)) => Ok(Self::run(place, persisted, seat, uplink, agent)),
+            Err(error) => {
+                if let Some(seat) = seat {
+                    seat.stop().await;
                 }
+                Err(error)
             }
-        };
-        if tokio::time::timeout(READY_TIMEOUT, registered)
-            .await
-            .is_err()
-        {
-            tracing::warn!(node.id = %self.id, "the node's agent has not registered yet");
         }
     }
 
-    pub(crate) fn id(&self) -> &NodeId {
-        &self.id
+    fn run(
+        place: Place,
+        persisted: NodeState,
+        seat: Option<Arc<Seat>>,
+        uplink: Arc<Uplink>,
+        agent: Arc<Agent>,
+    ) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let keys = Arc::clone(&place.keys);
+        let renewer = Arc::new(Renewer::new(
+            Arc::clone(&place.security),
+            Arc::clone(&uplink),
+            Box::new(move |certificate| keys.keep(certificate)),
+        ));
+        let follower = SessionFollower {
+            messages: agent.state(),
+            security: Arc::clone(&place.security),
+            renewer: Arc::clone(&renewer),
+            keys: Arc::clone(&place.keys),
+        };
+        tasks.spawn(follower.run(stop.clone()));
+        tasks.spawn(session::report_certificates(
+            Arc::clone(&place.security),
+            Arc::clone(&agent),
+            stop.clone(),
+        ));
+        tasks.spawn(remotes::keep(
+            place.state_dir.clone(),
+            Arc::clone(&place.remotes),
+            stop.clone(),
+        ));
+        let stopped = stop.clone();
+        tasks.spawn(async move { renewer.run(stopped).await });
+        let inner = Arc::new(Inner {
+            place,
+            persisted: RwLock::new(persisted),
+            seat: RwLock::new(seat),
+            trouble: Mutex::default(),
+            broken: watch::Sender::new(None),
+        });
+        let (supervised, stopped) = (Arc::clone(&inner), stop.clone());
+        tasks.spawn(async move { supervised.follow_role(&stopped).await });
+        Self {
+            inner,
+            uplink,
+            agent,
+            stop,
+            tasks,
+        }
     }
 
-    pub(crate) fn persisted(&self) -> &NodeState {
-        &self.persisted
+    pub(crate) fn id(&self) -> NodeId {
+        self.inner.place.node_id.as_str().into()
     }
 
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
+    pub(crate) fn persisted(&self) -> NodeState {
+        self.inner.persisted.read().clone()
     }
 
-    pub(crate) fn control(&self) -> &Control {
-        self.manager.control()
+    /// The seat among the managers, if this node has one now.
+    pub(crate) fn seat(&self) -> Option<Arc<Seat>> {
+        self.inner.seat.read().clone()
     }
 
-    pub(crate) fn log_broker(&self) -> &Arc<LogBroker> {
-        self.manager.log_broker()
+    /// What the node's certificate says.
+    pub(crate) fn role(&self) -> NodeRole {
+        self.inner.role()
     }
 
-    pub(crate) fn members(&self) -> Arc<Vec<Member>> {
-        Arc::clone(&self.members.borrow())
+    /// The managers that this node knows.
+    pub(crate) fn remotes(&self) -> Vec<skep_rpc::Remote> {
+        self.uplink.remotes().list()
     }
 
-    pub(crate) fn is_leader(&self) -> bool {
-        self.leadership.borrow().is_leader()
+    /// Why a promoted node is no manager yet.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.inner.trouble.lock().clone()
     }
 
-    pub(crate) fn is_only_manager(&self) -> bool {
-        self.members().len() <= 1
-    }
-
-    pub(crate) fn unlock_key(&self) -> Option<UnlockKey> {
-        self.store
-            .snapshot()
-            .the_cluster()
-            .and_then(|cluster| founding::unlock_key(cluster))
+    /// Returns once the agent has registered and, on a manager, the swarm can be asked about, so that
+    /// whoever made the node join sees it ready in the next `docker node ls`.
+    pub(crate) async fn ready(&self) {
+        if let Some(seat) = self.seat() {
+            seat.settled().await;
+        }
+        // An error means that the node is being stopped.
+        let _ = self.agent.state().wait_for(|state| state.registered).await;
+        let persisted = {
+            let mut persisted = self.inner.persisted.write();
+            if !persisted.join_in_progress {
+                return;
+            }
+            persisted.join_in_progress = false;
+            persisted.clone()
+        };
+        if let Err(error) = persisted.save(&self.inner.place.state_dir) {
+            tracing::error!(%error, "cannot write the swarm's state");
+        }
     }
 
     /// Resolves when the node has broken down by itself, to the reason; to `None` when it was stopped.
     pub(crate) async fn failed(&self) -> Option<String> {
-        let mut leadership = self.leadership.clone();
-        // An error means that the member is gone altogether.
-        let _ = leadership.wait_for(|leadership| leadership.stopped).await;
-        if self.stop.is_cancelled() {
-            return None;
+        let mut broken = self.inner.broken.subscribe();
+        tokio::select! {
+            () = self.stop.cancelled() => None,
+            broken = broken.wait_for(Option::is_some) => broken.ok()?.clone(),
         }
-        let reason = match self.raft.failure() {
-            Some(error) => crate::ClusterError::system("raft has stopped", &*error).message,
-            None => "raft has stopped".to_owned(),
-        };
-        Some(reason)
     }
 
     /// Stops everything; tasks go on running.
     pub(crate) async fn stop(&self) {
-        self.stop.cancel();
         self.agent.stop().await;
-        self.manager.stop().await;
         self.finish().await;
     }
 
     /// Stops everything and removes this node's tasks.
     pub(crate) async fn leave(&self) {
-        self.stop.cancel();
         // The manager first: it would only replace the tasks that are about to go.
-        self.manager.stop().await;
+        self.finish().await;
         if tokio::time::timeout(LEAVE_TIMEOUT, self.agent.leave())
             .await
             .is_err()
@@ -234,14 +301,103 @@ impl Node {
             tracing::error!("some tasks could not be removed in time; their containers stay");
         }
         self.agent.stop().await;
-        self.finish().await;
     }
 
     async fn finish(&self) {
+        self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        self.raft.stop().await;
-        self.store.close();
+        let seat = self.inner.seat.write().take();
+        if let Some(seat) = seat {
+            seat.stop().await;
+        }
+    }
+}
+
+impl Inner {
+    fn role(&self) -> NodeRole {
+        self.place.security.current().identity().role
+    }
+
+    /// Takes a seat when the certificate becomes a manager's, and gives it up when it becomes a
+    /// worker's, or when the other managers have removed this one.
+    async fn follow_role(&self, stop: &CancellationToken) {
+        let mut credentials = self.place.security.subscribe();
+        let mut pause = FIRST_PAUSE;
+        while !stop.is_cancelled() {
+            let role = credentials.borrow_and_update().identity().role;
+            let seat = self.seat.read().clone();
+            match (role, seat) {
+                (NodeRole::Manager, None) => {
+                    let taken = tokio::select! {
+                        () = stop.cancelled() => return,
+                        taken = self.take_seat() => taken,
+                    };
+                    let Err(error) = taken else {
+                        pause = FIRST_PAUSE;
+                        continue;
+                    };
+                    tracing::error!(%error, "this node cannot become a manager");
+                    *self.trouble.lock() = Some(error.to_string());
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(pause) => {}
+                        _ = credentials.changed() => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                (NodeRole::Worker, None) => {
+                    self.trouble.lock().take();
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        _ = credentials.changed() => {}
+                    }
+                }
+                (NodeRole::Worker, Some(seat)) => self.give_up(&seat).await,
+                (NodeRole::Manager, Some(seat)) => {
+                    let end = tokio::select! {
+                        () = stop.cancelled() => return,
+                        end = seat.ended() => end,
+                        _ = credentials.changed() => continue,
+                    };
+                    if let End::Failed(reason) = end {
+                        self.broken.send_replace(Some(reason));
+                        return;
+                    }
+                    tracing::info!("the other managers have removed this one");
+                    self.give_up(&seat).await;
+                    let is_worker =
+                        credentials.wait_for(|now| now.identity().role == NodeRole::Worker);
+                    // Whichever it comes to be, the next turn goes by the certificate.
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        _ = tokio::time::timeout(ROLE_CHANGE, is_worker) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take_seat(&self) -> Result<(), SeatError> {
+        let seat = Seat::take(&self.place, Claim::Certificate).await?;
+        tracing::info!("this node is a manager now");
+        self.trouble.lock().take();
+        *self.seat.write() = Some(Arc::new(seat));
+        Ok(())
+    }
+
+    /// Goes on as a worker, with the same agent.
+    async fn give_up(&self, seat: &Seat) {
+        self.seat.write().take();
+        seat.stop().await;
+        if let Err(error) = seat::forget(&self.place) {
+            tracing::error!(%error, "cannot remove the raft log of a former manager");
+        }
+        if let Err(error) = self.place.keys.forget_log() {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "cannot remove the raft log's key");
+        }
+        tracing::info!("this node is no manager any more");
     }
 }
 
@@ -250,7 +406,7 @@ fn found(
     persisted: &NodeState,
     spec: proto::ClusterSpec,
     availability: proto::node_spec::Availability,
-) -> Result<(Identity, Option<UnlockKey>, Founded), StartError> {
+) -> Result<Prepared, StartError> {
     let locks = spec
         .encryption_config
         .as_ref()
@@ -260,168 +416,77 @@ fn found(
         Identity::found(files, spec::certificate_validity(&spec), unlock.as_ref())
             .map_err(|error| StartError::because("creating the swarm's certificates", &error))?;
     let founding = Founding {
-        cluster_id: identity.cluster_id.clone(),
-        node_id: identity.node_id.clone(),
+        cluster_id: identity.subject.organization.as_str().into(),
+        node_id: identity.subject.node_id.as_str().into(),
         spec,
         availability,
         default_address_pool: persisted.default_address_pool.clone(),
         subnet_size: persisted.subnet_size,
         data_path_port: persisted.data_path_port,
     };
-    Ok((identity, unlock, Founded { founding, root }))
-}
-
-/// Starts raft over an empty store and returns when this member leads.
-async fn replicate(
-    state_dir: &Path,
-    identity: &Identity,
-    persisted: &NodeState,
-    is_new: bool,
-) -> Result<(Store, RaftNode), StartError> {
-    let store = Store::new();
-    let member = proto::RaftMember {
-        raft_id: rand::random_range(1..=u64::MAX),
-        node_id: identity.node_id.to_string(),
-        addr: persisted.advertise_addr.clone(),
-        status: None,
-    };
-    let if_new = if is_new {
-        IfNew::Bootstrap(member)
-    } else {
-        IfNew::Refuse
-    };
-    let mut config = RaftConfig::new(state_dir.join("raft"), identity.dek.clone(), if_new);
-    config.former_deks.extend(identity.pending_dek.clone());
-    config.max_proposal_bytes = MAX_PROPOSAL_BYTES;
-    let machine = Arc::new(StoreMachine(store.clone()));
-    let starting =
-        tokio::task::spawn_blocking(move || RaftNode::start(config, machine, Arc::new(NobodyElse)));
-    let raft = starting
-        .await
-        .map_err(|error| StartError::because("starting raft", &error))?
-        .map_err(|error| StartError::because("starting raft", &error))?;
-    let mut leadership = raft.leadership();
-    let elected = leadership.wait_for(|state| state.is_leader() || state.stopped);
-    let leads = match tokio::time::timeout(ELECTION_TIMEOUT, elected).await {
-        Ok(Ok(state)) => !state.stopped,
-        Ok(Err(_)) | Err(_) => false,
-    };
-    if leads {
-        store.attach(Arc::new(RaftProposer::new(raft.clone())));
-        return Ok((store, raft));
-    }
-    let failure = raft.failure();
-    raft.stop().await;
-    Err(match failure {
-        Some(error) => StartError::because("starting raft", &*error),
-        None => StartError::Failed("raft did not elect a leader in time".into()),
+    Ok(Prepared {
+        identity,
+        unlock: unlock.clone(),
+        remotes: Remotes::new([]),
+        claim: Claim::Found {
+            founding: Box::new(founding),
+            root: Box::new(root),
+            unlock,
+        },
     })
 }
 
-struct Parts<'a> {
-    state_dir: &'a Path,
-    persisted: NodeState,
-    identity: Identity,
-    unlock: Option<UnlockKey>,
-    files: CertificateFiles,
-    store: Store,
-    raft: RaftNode,
-    executor: Arc<dyn Executor>,
+/// Has the managers give this node a certificate. Nothing is written unless they do.
+async fn admit(
+    files: &CertificateFiles,
+    remote: String,
+    token: &str,
+    availability: proto::node_spec::Availability,
+) -> Result<Prepared, StartError> {
+    let failed = |error: &dyn std::error::Error| StartError::Failed(crate::error::chain(error));
+    let token: JoinToken = token.parse().map_err(|error| failed(&error))?;
+    let remotes = Remotes::of_addrs([remote]);
+    let admission = skep_rpc::admission(&remotes, &token, availability)
+        .await
+        .map_err(|error| failed(&error))?;
+    Ok(Prepared {
+        identity: Identity::admitted(files, admission.root, admission.certificate)?,
+        unlock: None,
+        remotes,
+        claim: Claim::Certificate,
+    })
 }
 
-impl Parts<'_> {
-    async fn start(self, founded: Option<Founded>) -> Result<Node, StartError> {
-        if let Some(Founded { founding, root }) = founded {
-            self.store
-                .update(|tx| founding.write(&root, self.unlock.as_ref(), tx))
-                .await
-                .map_err(|error| StartError::because("writing the new swarm", &error))?;
-        }
-        self.announce_address().await?;
-        let stop = CancellationToken::new();
-        let stop_on_failure = stop.clone().drop_guard();
-        let tasks = TaskTracker::new();
-        let (view, follow) = members::follow(&self.raft, stop.clone());
-        let RaftView { members, leads } = view;
-        tasks.spawn(follow);
-        let keeper = KeyKeeper {
-            files: self.files.clone(),
-            identity: self.identity.subject(),
-            store: self.store.clone(),
-            raft: self.raft.clone(),
-            sealed_by: self.unlock.clone(),
-        };
-        tasks.spawn(keeper.run(stop.clone()));
-        // From here on the node is in the swarm, whatever happens.
-        self.persisted
-            .save(self.state_dir)
-            .map_err(|error| StartError::because("writing the swarm's state", &error))?;
-        let manager = Manager::start(ManagerConfig {
-            node_id: self.identity.node_id.clone(),
-            store: self.store.clone(),
-            leadership: leads,
-            members: members.clone(),
-        });
-        let agent = match self.start_agent(&manager) {
-            Ok(agent) => agent,
-            Err(error) => {
-                manager.stop().await;
-                return Err(error);
-            }
-        };
-        stop_on_failure.disarm();
-        Ok(Node {
-            id: self.identity.node_id,
-            persisted: self.persisted,
-            leadership: self.raft.leadership(),
-            store: self.store,
-            raft: self.raft,
-            members,
-            manager,
-            agent,
-            stop,
-            tasks,
-        })
-    }
+fn resume(
+    state_dir: &Path,
+    files: &CertificateFiles,
+    unlock: Option<UnlockKey>,
+) -> Result<Prepared, StartError> {
+    let known = remotes::load(state_dir)
+        .map_err(|error| StartError::because("reading the managers' addresses", &error))?;
+    Ok(Prepared {
+        identity: Identity::load(files, unlock.as_ref())?,
+        unlock,
+        remotes: Remotes::new(known),
+        claim: Claim::Certificate,
+    })
+}
 
-    /// Tells raft's members if this one is now reached at another address.
-    async fn announce_address(&self) -> Result<(), StartError> {
-        let known = self.raft.members().borrow().get(self.raft.id()).cloned();
-        let Some(mut member) = known else {
-            return Ok(());
-        };
-        if member.addr == self.persisted.advertise_addr {
-            return Ok(());
-        }
-        member.addr.clone_from(&self.persisted.advertise_addr);
-        match self.raft.update_member(member).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(StartError::because(
-                "changing the advertised address",
-                &error,
-            )),
-        }
-    }
-
-    fn start_agent(&self, manager: &Manager) -> Result<Agent, StartError> {
-        let directory: PathBuf = self.state_dir.join("worker");
-        let executor = Arc::clone(&self.executor);
-        let id = || self.identity.node_id.clone();
-        let dispatcher = Arc::new(LocalDispatcher::new(Arc::clone(manager.dispatcher()), id()));
-        let mut config = AgentConfig::new(id(), directory, executor, dispatcher);
-        let log_broker = LocalLogBroker::new(Arc::clone(manager.log_broker()), id());
-        config.log_broker = Some(Arc::new(log_broker));
-        config.tls_info = self.tls_info();
-        Agent::start(config).map_err(|error| StartError::because("starting the agent", &error))
-    }
-
-    fn tls_info(&self) -> Option<proto::NodeTlsInfo> {
-        let root = RootCa::from_pem(&self.identity.root_pem, None).ok()?;
-        let issuer = root.issuer_info().ok()?;
-        Some(proto::NodeTlsInfo {
-            trust_root: self.identity.root_pem.clone().into_bytes(),
-            cert_issuer_subject: issuer.subject,
-            cert_issuer_public_key: issuer.public_key,
-        })
-    }
+fn start_agent(
+    place: &Place,
+    executor: Arc<dyn Executor>,
+) -> Result<(Arc<Uplink>, Arc<Agent>), StartError> {
+    let directory: PathBuf = place.state_dir.join("worker");
+    let uplink = Arc::new(Uplink::new(
+        Connector::new(Arc::clone(&place.security)),
+        Arc::clone(&place.remotes),
+        place.local.clone(),
+    ));
+    let id = place.node_id.as_str().into();
+    let mut config = AgentConfig::new(id, directory, executor, Arc::clone(&uplink) as _);
+    config.log_broker = Some(Arc::clone(&uplink) as _);
+    config.tls_info = Some(place.security.current().tls_info().clone());
+    let agent =
+        Agent::start(config).map_err(|error| StartError::because("starting the agent", &error))?;
+    Ok((uplink, Arc::new(agent)))
 }

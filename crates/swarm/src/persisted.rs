@@ -13,16 +13,21 @@ const STATE_FILE: &str = "docker-state.json";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct NodeState {
+    /// Empty on nodes that joined: found anew by the route to the managers.
     pub(crate) local_addr: String,
+    /// The address that was given to `swarm join`.
+    pub(crate) remote_addr: String,
     /// host:port
     pub(crate) listen_addr: String,
-    /// host:port
+    /// host:port; empty if the managers are to find it out.
     pub(crate) advertise_addr: String,
     pub(crate) data_path_addr: String,
     #[serde(deserialize_with = "null_is_empty")]
     pub(crate) default_address_pool: Vec<String>,
     pub(crate) subnet_size: u32,
     pub(crate) data_path_port: u32,
+    /// The node was let in, but does not take part yet.
+    pub(crate) join_in_progress: bool,
 }
 
 /// Go writes an empty list as null.
@@ -33,32 +38,49 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<Strin
 impl NodeState {
     /// `None` if the node is in no swarm.
     pub(crate) fn load(directory: &Path) -> io::Result<Option<Self>> {
-        match fs::read(directory.join(STATE_FILE)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        match read(directory, STATE_FILE)? {
+            Some(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            None => Ok(None),
         }
     }
 
     pub(crate) fn save(&self, directory: &Path) -> io::Result<()> {
-        let path = directory.join(STATE_FILE);
-        let temporary = path.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(directory)?.sync_all()
+        write(directory, STATE_FILE, &serde_json::to_vec(self)?)
+    }
+}
+
+/// Replaces a file of the swarm's directory, durably.
+pub(crate) fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let path = directory.join(name);
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, &path)?;
+    File::open(directory)?.sync_all()
+}
+
+/// `None` if the file is not there.
+pub(crate) fn read(directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(directory.join(name)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file of the swarm's directory, if it is there.
+pub(crate) fn remove(directory: &Path, name: &str) -> io::Result<()> {
+    match fs::remove_file(directory.join(name)) {
+        Ok(()) => File::open(directory)?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
 /// Forgets everything about the swarm, but keeps the directory itself: it may be a mount point.
 pub(crate) fn clear(directory: &Path) -> io::Result<()> {
-    let state = directory.join(STATE_FILE);
-    match fs::remove_file(&state) {
-        Ok(()) => File::open(directory)?.sync_all()?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    remove(directory, STATE_FILE)?;
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

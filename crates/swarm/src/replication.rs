@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::FutureExt as _;
 use prost::Message as _;
 use skep_model::Version;
-use skep_model::proto::{InternalRaftRequest, StoreAction, StoreSnapshot, raftpb};
-use skep_raft::{BoxError, RaftNode, Reign, StateMachine, Transport};
+use skep_model::proto::{InternalRaftRequest, StoreAction, StoreSnapshot};
+use skep_raft::{BoxError, RaftNode, Reign, StateMachine};
 use skep_store::{Epoch, ProposeError, ProposeFuture, Proposer, Store};
 
 /// Larger than any transaction the store lets through, by the few bytes that wrap it.
@@ -27,18 +27,6 @@ impl StateMachine for StoreMachine {
 
     fn restore(&self, index: u64, data: &[u8]) -> Result<(), BoxError> {
         Ok(self.0.restore(StoreSnapshot::decode(data)?, index)?)
-    }
-}
-
-/// For a manager that is alone: raft never has anything to send.
-pub(crate) struct NobodyElse;
-
-impl Transport for NobodyElse {
-    fn send(&self, message: raftpb::Message) {
-        tracing::debug!(
-            raft.to = message.to,
-            "dropped a raft message: there is no transport yet"
-        );
     }
 }
 
@@ -120,10 +108,16 @@ mod tests {
     use std::sync::Arc;
 
     use skep_ca::SecretKey;
-    use skep_model::proto::{Node, NodeDescription, RaftMember};
-    use skep_raft::{IfNew, Leadership, RaftConfig};
+    use skep_model::proto::{Node, NodeDescription, RaftMember, raftpb};
+    use skep_raft::{IfNew, Leadership, RaftConfig, Transport};
 
     use super::*;
+
+    struct NobodyElse;
+
+    impl Transport for NobodyElse {
+        fn send(&self, _message: raftpb::Message) {}
+    }
 
     async fn start(directory: &Path, dek: &SecretKey, if_new: IfNew) -> (Store, RaftNode) {
         let store = Store::new();

@@ -3,13 +3,13 @@
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use skep_proto as p;
-use skep_swarm::ClusterError;
+use skep_swarm::{ClusterError, ControlRouter};
 
 use crate::error::{ApiError, ApiResult};
 use crate::state::ApiState;
 
-/// The control API of this node's manager.
-pub(crate) struct Control(skep_manager::Control);
+/// The control API of this node's manager: it reads here and writes through the leader.
+pub(crate) struct Control(ControlRouter);
 
 impl Control {
     /// Fails with Docker's text if this node is no manager.
@@ -86,15 +86,17 @@ writes! {
 /// The messages of a log subscription as they come.
 pub(crate) type LogMessages = BoxStream<'static, Result<p::SubscribeLogsMessage, ApiError>>;
 
-/// Asks the nodes that have them for logs. Dropping the stream ends the subscription.
-pub(crate) fn subscribe_logs(
+/// Asks the nodes that have them for logs, through the leader. Dropping the stream ends the
+/// subscription.
+pub(crate) async fn subscribe_logs(
     state: &ApiState,
     request: p::SubscribeLogsRequest,
 ) -> ApiResult<LogMessages> {
     let messages = state
         .cluster
-        .log_broker()?
+        .control()?
         .subscribe_logs(request)
+        .await
         .map_err(ClusterError::from)?;
     Ok(messages
         .map(|message| message.map_err(|status| ClusterError::from(status).into()))

@@ -29,7 +29,7 @@ pub(crate) async fn service(call: Call<ApiState>) -> ApiResult {
         service_ids: vec![service.id],
         ..Default::default()
     };
-    answer(&call, selector, options, tty)
+    answer(call, selector, options, tty).await
 }
 
 pub(crate) async fn task(call: Call<ApiState>) -> ApiResult {
@@ -41,7 +41,7 @@ pub(crate) async fn task(call: Call<ApiState>) -> ApiResult {
         task_ids: vec![task.id],
         ..Default::default()
     };
-    answer(&call, selector, options, tty)
+    answer(call, selector, options, tty).await
 }
 
 fn uses_tty(spec: Option<&p::TaskSpec>) -> ApiResult<bool> {
@@ -53,8 +53,8 @@ fn uses_tty(spec: Option<&p::TaskSpec>) -> ApiResult<bool> {
     }
 }
 
-fn answer(
-    call: &Call<ApiState>,
+async fn answer(
+    call: Call<ApiState>,
     selector: p::LogSelector,
     options: LogOptions,
     tty: bool,
@@ -63,7 +63,7 @@ fn answer(
         selector: Some(selector),
         options: Some(subscription(&call.query, &options)?),
     };
-    let messages = control::subscribe_logs(&call.state, request)?;
+    let messages = control::subscribe_logs(&call.state, request).await?;
     let lines = render(messages, options, tty).take_until(call.shutdown());
     Ok(reply::stream(hijack::stream_type(tty, call.version), lines))
 }
