@@ -192,11 +192,6 @@ fn bad_input_gets_dockers_text_and_code_and_leaves_nothing() {
             125,
             "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
         ),
-        (
-            "--log-opt mode=non-blocking",
-            125,
-            "log opt 'mode=non-blocking' is not supported yet",
-        ),
         ("--network nope", 125, "network nope not found"),
         ("--pid container:nope", 125, "No such container: nope"),
         (

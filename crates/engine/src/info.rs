@@ -79,7 +79,7 @@ impl Engine {
                 volume: list(&["local"]),
                 network: list(&["bridge", "host", "null"]),
                 authorization: None,
-                log: list(&["json-file", "none"]),
+                log: list(&["json-file", "local", "none"]),
             }),
             memory_limit: Some(facts.memory),
             swap_limit: Some(facts.swap),

@@ -189,7 +189,7 @@ impl Engine {
                 open_stdin: record.config.open_stdin.unwrap_or(false),
                 stdin_once: record.config.stdin_once.unwrap_or(false),
             },
-            log: logs::options::target(&record, container.log_path())?,
+            log: logs::options::target(&record, &self.host_name(), container.log_path())?,
             runtime: self.runtime_kind(&record),
             seccomp: self.seccomp_profile(&record)?,
             systemd_cgroup: false,

@@ -73,6 +73,10 @@ pub enum LogTarget {
         compress: bool,
         /// Written into every line as `attrs`.
         attrs: BTreeMap<String, String>,
+        /// `mode=non-blocking`: rather lose lines than wait for the disk, with so many bytes of them
+        /// kept in memory.
+        #[serde(default)]
+        buffer: Option<u64>,
     },
     /// The `none` driver.
     Discard,

@@ -121,9 +121,12 @@ impl Container {
         self.dir.join("bundle")
     }
 
-    /// The current json-file log.
+    /// The current log file, if the driver keeps one.
     pub(crate) fn log_path(&self) -> PathBuf {
-        self.dir.join(format!("{}-json.log", self.id))
+        match self.record().log_driver() {
+            "local" => self.dir.join("local-logs").join("container.log"),
+            _ => self.dir.join(format!("{}-json.log", self.id)),
+        }
     }
 
     /// Writes the record. A power cut ends all containers. Those that are removed when they end and

@@ -1,7 +1,8 @@
-//! Containers' logs: the options of the log drivers, and reading the json-file driver's files.
+//! Containers' logs: the options of the log drivers, and reading the files of `json-file` and `local`.
 //!
 //! Writing is the shim's.
 
+mod attributes;
 mod entry;
 mod files;
 mod follow;

@@ -35,7 +35,7 @@ pub(crate) fn check(options: &HashMap<String, String>) -> Result<()> {
     }
     if let Some(size) = options.get("size") {
         // Quotas of projects, which only some file systems have and this daemon does not set.
-        if crate::logs::options::size(size)?.is_some() {
+        if crate::logs::options::memory(size)? > 0 {
             return Err(EngineError::invalid(
                 "quota size requested but no quota support",
             ));

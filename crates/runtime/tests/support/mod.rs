@@ -80,6 +80,7 @@ impl Bench {
             max_file: 1,
             compress: false,
             attrs: BTreeMap::new(),
+            buffer: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Docker's `json-file` log, written by the shim.
 
+mod apart;
 mod encode;
 mod rotate;
 #[cfg(test)]
@@ -7,6 +8,7 @@ mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -14,6 +16,7 @@ use crate::clock;
 use crate::protocol::{STDERR, STDOUT};
 use crate::request::LogTarget;
 
+use apart::Apart;
 use rotate::Rotation;
 
 /// Longer lines are written in parts, without the newline in all but the last: dockerd's buffer.
@@ -22,7 +25,9 @@ const LINE_LIMIT: usize = 16 * 1024;
 /// The container's log. Nothing that goes wrong with it may harm the container: lines that cannot be
 /// written are counted.
 pub(super) struct ContainerLog {
-    sink: Option<Sink>,
+    target: Target,
+    /// Encoded once: `"attrs":{…},` or nothing.
+    attributes: String,
     stdout: Line,
     stderr: Line,
     /// Encoded entries of one read, written with one call.
@@ -37,43 +42,55 @@ struct Line {
     bytes: Vec<u8>,
 }
 
+/// Who writes the entries.
+enum Target {
+    Nobody,
+    Here(Sink),
+    Child(Apart),
+}
+
 struct Sink {
     path: PathBuf,
     file: Option<File>,
     size: u64,
-    attributes: String,
     rotation: Rotation,
 }
 
 impl ContainerLog {
     pub(super) fn open(target: &LogTarget) -> io::Result<Self> {
-        let sink = match target {
-            LogTarget::Discard => None,
+        let (target, attributes) = match target {
+            LogTarget::Discard => (Target::Nobody, String::new()),
             LogTarget::JsonFile {
                 path,
                 max_size,
                 max_file,
                 compress,
                 attrs,
+                buffer,
             } => {
                 let file = open(path)?;
                 let size = file.metadata()?.len();
-                Some(Sink {
+                let sink = Sink {
                     path: path.clone(),
                     file: Some(file),
                     size,
-                    attributes: encode::attributes(attrs),
                     rotation: Rotation {
                         max_size: *max_size,
                         max_file: (*max_file).max(1),
                         compress: *compress,
                         compressor: None,
                     },
-                })
+                };
+                let target = match buffer {
+                    Some(bytes) => Target::Child(Apart::start(sink, *bytes)?),
+                    None => Target::Here(sink),
+                };
+                (target, encode::attributes(attrs))
             }
         };
         Ok(Self {
-            sink,
+            target,
+            attributes,
             stdout: Line::default(),
             stderr: Line::default(),
             batch: Vec::new(),
@@ -84,7 +101,7 @@ impl ContainerLog {
 
     /// Takes what was read from one stream.
     pub(super) fn write(&mut self, stream: u8, mut bytes: &[u8]) {
-        if self.sink.is_none() {
+        if self.is_discarded() {
             return;
         }
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
@@ -117,10 +134,14 @@ impl ContainerLog {
 
     /// What has no newline when a stream ends is written without one.
     pub(super) fn end_stream(&mut self, stream: u8) {
-        if self.sink.is_some() && !self.line(stream).bytes.is_empty() {
+        if !self.is_discarded() && !self.line(stream).bytes.is_empty() {
             self.end_entry(stream);
             self.flush();
         }
+    }
+
+    fn is_discarded(&self) -> bool {
+        matches!(self.target, Target::Nobody)
     }
 
     fn line(&mut self, stream: u8) -> &mut Line {
@@ -132,7 +153,6 @@ impl ContainerLog {
     }
 
     fn end_entry(&mut self, stream: u8) {
-        let Some(sink) = &self.sink else { return };
         let name = if stream == STDOUT { "stdout" } else { "stderr" };
         let mut time = [0; clock::MAX_LENGTH];
         let length = clock::write_now(&mut time);
@@ -145,19 +165,26 @@ impl ContainerLog {
             &mut self.batch,
             &line.bytes,
             name,
-            &sink.attributes,
+            &self.attributes,
             &time[..length],
         );
         self.entries += 1;
         line.bytes.clear();
-        if sink.is_due(self.batch.len()) {
+        if let Target::Here(sink) = &self.target
+            && sink.is_due(self.batch.len())
+        {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        let Some(sink) = &mut self.sink else { return };
-        if !self.batch.is_empty() && sink.write(&self.batch).is_err() {
+        let written = match &mut self.target {
+            _ if self.batch.is_empty() => true,
+            Target::Nobody => true,
+            Target::Here(sink) => sink.write(&self.batch).is_ok(),
+            Target::Child(child) => child.write(&self.batch),
+        };
+        if !written {
             self.dropped += self.entries;
         }
         self.entries = 0;
@@ -176,17 +203,21 @@ impl ContainerLog {
     pub(super) fn close(&mut self) {
         self.end_stream(STDOUT);
         self.end_stream(STDERR);
-        if let Some(sink) = &mut self.sink {
-            sink.rotation.wait();
+        match &mut self.target {
+            Target::Nobody => {}
+            Target::Here(sink) => sink.rotation.wait(),
+            Target::Child(child) => child.close(),
         }
     }
 
-    /// A child that ended may be the compressor.
+    /// A child that ended may be the compressor, or the writer.
     pub(super) fn reaped(&mut self, pid: i32) {
-        if let Some(sink) = &mut self.sink
-            && sink.rotation.compressor == Some(pid)
-        {
-            sink.rotation.compressor = None;
+        match &mut self.target {
+            Target::Here(sink) if sink.rotation.compressor == Some(pid) => {
+                sink.rotation.compressor = None;
+            }
+            Target::Child(child) => child.reaped(pid),
+            _ => {}
         }
     }
 }
@@ -197,6 +228,10 @@ impl Sink {
         self.rotation
             .max_size
             .is_some_and(|limit| self.size + gathered as u64 >= limit)
+    }
+
+    fn fd(&self) -> i32 {
+        self.file.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

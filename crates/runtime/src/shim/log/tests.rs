@@ -14,6 +14,7 @@ fn target(path: PathBuf, max_size: Option<u64>, max_file: u32, compress: bool) -
         max_file,
         compress,
         attrs: BTreeMap::new(),
+        buffer: None,
     }
 }
 
@@ -191,7 +192,6 @@ fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
         path: PathBuf::from("/dev/full"),
         file: Some(OpenOptions::new().write(true).open("/dev/full").unwrap()),
         size: 0,
-        attributes: String::new(),
         rotation: Rotation {
             max_size: None,
             max_file: 1,
@@ -200,7 +200,8 @@ fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
         },
     };
     let mut log = ContainerLog {
-        sink: Some(sink),
+        target: Target::Here(sink),
+        attributes: String::new(),
         stdout: Line::default(),
         stderr: Line::default(),
         batch: Vec::new(),
@@ -210,4 +211,37 @@ fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
     log.write(STDOUT, b"one\ntwo\n");
     log.write(STDOUT, b"three\n");
     assert_eq!(log.dropped, 3);
+}
+
+#[test]
+fn what_a_child_writes_is_whole_and_rotated_by_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = at(&directory);
+    let target = LogTarget::JsonFile {
+        path: path.clone(),
+        max_size: Some(4000),
+        max_file: 100,
+        compress: false,
+        attrs: BTreeMap::new(),
+        buffer: Some(1 << 20),
+    };
+    let mut log = ContainerLog::open(&target).unwrap();
+    for number in 0..500 {
+        log.write(STDOUT, format!("line {number}\n").as_bytes());
+    }
+    log.close();
+    assert_eq!(log.dropped, 0, "it all fits into the buffer");
+    let mut seen = Vec::new();
+    for number in (1..100).rev() {
+        let old = directory.path().join(format!("c-json.log.{number}"));
+        if old.exists() {
+            assert!(std::fs::metadata(&old).unwrap().len() < 4200);
+            seen.extend(entries(&old));
+        }
+    }
+    seen.extend(entries(&path));
+    let wanted: Vec<_> = (0..500)
+        .map(|number| ("stdout".to_owned(), format!("line {number}\n")))
+        .collect();
+    assert_eq!(seen, wanted);
 }
