@@ -14,6 +14,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("kill", "procps"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
+    ("openssl", "openssl"),
     ("ps", "procps"),
     ("runc", "runc"),
     ("script", "bsdutils"),

@@ -64,7 +64,8 @@ impl StoreAuthority {
     }
 
     async fn sign_unsigned(&self, stopped: CancellationToken) {
-        let kinds = WatchFilter::kinds([ObjectKind::Node]);
+        // Who can sign is said by the cluster object.
+        let kinds = WatchFilter::kinds([ObjectKind::Node, ObjectKind::Cluster]);
         let (mut snapshot, mut watch) = self.store.snapshot_and_watch(kinds);
         loop {
             let waiting: Vec<_> = snapshot

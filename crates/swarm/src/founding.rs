@@ -2,6 +2,7 @@
 
 use skep_ca::{JoinToken, RootCa, UnlockKey};
 use skep_model::defaults;
+use skep_model::ext::ClusterSpecExt as _;
 use skep_model::proto;
 use skep_model::{ClusterId, NodeId};
 use skep_store::{StoreError, Transaction};
@@ -80,6 +81,8 @@ impl Founding {
                     worker: JoinToken::generate(root).to_string(),
                     manager: JoinToken::generate(root).to_string(),
                 }),
+                // Whatever count of rotations the user begins with, none is due.
+                last_forced_rotation: self.spec.ca_config().force_rotate,
                 ..Default::default()
             }),
             unlock_keys: unlock_keys.into_iter().collect(),

@@ -111,6 +111,13 @@ pub(crate) fn validate(spec: &proto::ClusterSpec) -> Result<(), ClusterError> {
             return invalid("minimum certificate expiry time is: 1h0m0s");
         }
     }
+    let ca = spec.ca_config();
+    if !ca.signing_ca_cert.is_empty() || !ca.signing_ca_key.is_empty() {
+        return Err(ClusterError::invalid(
+            "a new swarm makes a root certificate of its own; rotate to yours afterwards with \
+             \"docker swarm ca --rotate\"",
+        ));
+    }
     match &spec.dispatcher().heartbeat_period {
         Some(period) if duration_from_wire(period).is_none() => {
             invalid("heartbeat time period cannot be a negative duration")

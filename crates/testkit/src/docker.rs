@@ -1,6 +1,7 @@
 //! The stock docker CLI against one daemon.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -52,6 +53,27 @@ impl Docker {
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
         let mut command = self.command(args);
         let output = command.output().expect("the docker CLI can be run");
+        Outcome::new(&command, &output)
+    }
+
+    /// Runs to the end with what is typed into it.
+    #[track_caller]
+    pub fn run_typing<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        typed: &str,
+    ) -> Outcome {
+        let mut command = self.command(args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the docker CLI can be run");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        // A command that does not want to read may be gone already: its outcome says why.
+        let _ = stdin.write_all(typed.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().expect("it can be waited for");
         Outcome::new(&command, &output)
     }
 
