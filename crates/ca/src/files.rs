@@ -19,6 +19,7 @@ const PLAIN_TAG: &str = "PRIVATE KEY";
 const SEALED_TAG: &str = "SEALED PRIVATE KEY";
 const HEADER_DEK: &str = "raft-dek";
 const HEADER_PENDING_DEK: &str = "raft-dek-pending";
+const HEADER_SEAL_VERSION: &str = "kek-version";
 
 /// What the key file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub struct KeyMaterial {
     /// A key that the raft log is being moved to. Until it is promoted to `dek`, either may be the
     /// one in use.
     pub pending_dek: Option<SecretKey>,
+    /// The version of the cluster object that the seal is of: an older object, which a manager meets
+    /// when it reads its log again, says nothing about it any more.
+    pub seal_version: u64,
 }
 
 /// Reads and writes the files, each atomically: write beside it, sync, rename, sync the directory.
@@ -92,6 +96,7 @@ impl CertificateFiles {
             key_pem: certificate.key_pem.clone(),
             dek: dek.cloned(),
             pending_dek: None,
+            seal_version: 0,
         };
         self.write_key(&material, unlock)?;
         self.write(NODE_CERTIFICATE, &certificate.certificate_pem, 0o644)
@@ -197,6 +202,12 @@ fn encode(material: &KeyMaterial, unlock: Option<&UnlockKey>) -> Result<Pem, CaE
                 .map_err(|source| CaError::parse("the headers of the swarm key file", source))?;
         }
     }
+    if material.seal_version > 0 {
+        block
+            .headers_mut()
+            .add(HEADER_SEAL_VERSION, &material.seal_version.to_string())
+            .map_err(|source| CaError::parse("the headers of the swarm key file", source))?;
+    }
     Ok(block)
 }
 
@@ -228,8 +239,13 @@ fn decode(
                 reason: format!("{name} has the wrong length"),
             })
     };
+    let version = headers.get(HEADER_SEAL_VERSION).unwrap_or("0");
+    let seal_version = version.parse().map_err(|source: std::num::ParseIntError| {
+        CaError::parse("the headers of the swarm key file", source)
+    })?;
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     Ok(KeyMaterial {
+        seal_version,
         dek: dek(HEADER_DEK)?,
         pending_dek: dek(HEADER_PENDING_DEK)?,
         key_pem: pem::encode_config(&Pem::new(PLAIN_TAG, key), config),
@@ -248,6 +264,7 @@ mod tests {
             key_pem: NodeKey::generate().unwrap().key_pem(),
             dek: Some(SecretKey::generate()),
             pending_dek: Some(SecretKey::generate()),
+            seal_version: 7,
         }
     }
 

@@ -33,6 +33,7 @@ impl SessionFollower {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.keys.newly_sealed() => self.renewer.renew_now(),
                 changed = self.messages.changed() => if changed.is_err() { return },
             }
         }
