@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("skep-swarm", 3),
     // L4 surfaces
     ("skep-api", 4),
+    ("skep-lab", 4),
     // L5 composition
     ("skep", 5),
     ("xtask", DEV),

@@ -1,5 +1,5 @@
 //! The kernel's network configuration, over netlink: links, addresses and routes, network
-//! namespaces, sysctls, and nf_tables in atomic batches.
+//! namespaces, sysctls, nf_tables in atomic batches, and raw frames.
 //!
 //! All calls are synchronous. The kernel answers a netlink request inside the `send` itself, so a
 //! request costs some microseconds and never waits for a peer; an async wrapper would cost more
@@ -19,6 +19,7 @@ mod codec;
 mod error;
 mod namespace;
 pub mod nft;
+mod packet;
 mod route;
 mod socket;
 pub mod sysctl;
@@ -26,4 +27,5 @@ pub mod sysctl;
 pub use capability::{Capability, missing_capabilities};
 pub use error::NetlinkError;
 pub use namespace::{Namespace, NamespaceThread};
+pub use packet::PacketSocket;
 pub use route::{Address, BridgePort, Link, NewRoute, Route, RouteSocket, VethPair};

@@ -1,9 +1,10 @@
-//! The one binary: daemon, shim and (later) command line.
+//! The one binary: daemon, shim, lab and (later) command line.
 //!
 //! Which one it is, the first argument says; called as `dockerd`, it is the daemon. This crate is
 //! the only one that knows all the others; it holds no logic beyond putting them together.
 
 mod daemon;
+mod lab;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ const USAGE: &str = "\
 Usage: skep COMMAND
 
   daemon    run the engine (the same as calling this program `dockerd`); see `skep daemon --help`
+  lab       a swarm of several nodes on this machine; see `skep lab --help`
   shim      one container's supervisor; started by the daemon, not by people
 
 Use the docker CLI to talk to the daemon.
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }
         Some("daemon") => daemon::main("skep daemon", rest),
+        Some("lab") => lab::main(rest),
         _ => {
             eprint!("{USAGE}");
             ExitCode::from(2)

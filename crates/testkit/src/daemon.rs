@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::programs::{docker_program, image_tarball, skep_program};
 use crate::{Docker, Machine, Outcome, cleanup};
 
 const START_BOUND: Duration = Duration::from_secs(20);
@@ -386,8 +387,10 @@ impl Daemon {
                 .map(|pid| format!("process {pid}")),
         );
         left.extend(
-            cleanup::cgroups_below(&self.cgroup)
+            cleanup::cgroups_at(&self.cgroup)
                 .iter()
+                // The parent was given to the daemon: it is not its to remove.
+                .filter(|path| !path.ends_with(self.cgroup.trim_start_matches('/')))
                 .map(|path| named("cgroup", path)),
         );
         let links = self.machine.links().unwrap_or_default();
@@ -425,34 +428,4 @@ fn mount_memory(path: &Path, options: &str) -> anyhow::Result<()> {
         options.as_c_str(),
     )
     .with_context(|| format!("can't mount a tmpfs on {}", path.display()))
-}
-
-/// `SKEP_BIN`, or what `cargo build --release` made.
-fn skep_program() -> anyhow::Result<PathBuf> {
-    let path = std::env::var_os("SKEP_BIN")
-        .map_or_else(|| workspace().join("target/release/skep"), PathBuf::from);
-    if !path.exists() {
-        bail!(
-            "{} is not there: run these tests with `cargo xtask test`",
-            path.display()
-        );
-    }
-    Ok(path)
-}
-
-fn docker_program() -> PathBuf {
-    std::env::var_os("SKEP_DOCKER").map_or_else(|| PathBuf::from("docker"), PathBuf::from)
-}
-
-/// A tarball that `cargo xtask images` made.
-#[must_use]
-pub fn image_tarball(name: &str) -> PathBuf {
-    std::env::var_os("SKEP_IMAGES")
-        .map_or_else(|| workspace().join("target/images"), PathBuf::from)
-        .join(format!("{name}.tar"))
-}
-
-fn workspace() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
 }

@@ -1,15 +1,20 @@
-//! A machine for a daemon: a network namespace, here joined to a router that plays the outside.
+//! A machine for a daemon: a lab's node without anybody beside it.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use skep_lab::{Fabric, LabFiles, LabSpec, Role, Runtime};
+use skep_netlink::{Namespace, RouteSocket};
+use tempfile::TempDir;
+
+const NAME: &str = "machine";
 
 /// Two joined namespaces: the machine itself and its router. Removed on drop.
 #[derive(Debug)]
 pub struct Machine {
-    name: String,
-    router: String,
+    files: LabFiles,
+    _directory: TempDir,
 }
 
 impl Machine {
@@ -22,12 +27,11 @@ impl Machine {
 
     /// Makes both namespaces; needs root.
     pub fn new() -> anyhow::Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("skep-t{}-{number}", std::process::id());
+        let directory = tempfile::Builder::new().prefix("skep-m").tempdir()?;
+        let files = LabFiles::new(directory.path(), NAME)?;
         let machine = Self {
-            router: format!("{name}-r"),
-            name,
+            files,
+            _directory: directory,
         };
         machine
             .build()
@@ -36,101 +40,52 @@ impl Machine {
     }
 
     fn build(&self) -> anyhow::Result<()> {
-        let (own, router) = (self.name.as_str(), self.router.as_str());
-        ip(&["netns", "add", own])?;
-        ip(&["netns", "add", router])?;
-        ip(&["-n", own, "link", "set", "lo", "up"])?;
-        ip(&["-n", router, "link", "set", "lo", "up"])?;
-        ip(&[
-            "-n", own, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns",
-            router,
-        ])?;
-        ip(&[
-            "-n",
-            own,
-            "address",
-            "add",
-            &format!("{}/24", Self::ADDRESS),
-            "dev",
-            "eth0",
-        ])?;
-        ip(&[
-            "-n",
-            router,
-            "address",
-            "add",
-            &format!("{}/24", Self::ROUTER),
-            "dev",
-            "eth0",
-        ])?;
-        ip(&[
-            "-n",
-            router,
-            "address",
-            "add",
-            &format!("{}/32", Self::OUTSIDE),
-            "dev",
-            "lo",
-        ])?;
-        ip(&["-n", own, "link", "set", "eth0", "up"])?;
-        ip(&["-n", router, "link", "set", "eth0", "up"])?;
-        ip(&["-n", own, "route", "add", "default", "via", Self::ROUTER])
+        std::fs::create_dir_all(self.files.namespaces())?;
+        let spec = LabSpec::new(NAME, PathBuf::new()).with_node(NAME, Role::Single, Runtime::Skep);
+        let mut fabric = Fabric::create(&self.files)?;
+        for node in &spec.nodes {
+            fabric.add_node(&self.files, node)?;
+        }
+        Ok(())
     }
 
     /// A command that will run inside the machine's network namespace.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        inside(&self.name, program)
+        inside(&self.files.namespace(NAME), program)
     }
 
     /// A command that will run on the router.
     #[must_use]
     pub fn outside(&self, program: &str) -> Command {
-        inside(&self.router, program)
+        inside(&self.files.namespace(Fabric::OUTSIDE), program)
     }
 
     /// The machine's links, by name.
     pub fn links(&self) -> anyhow::Result<Vec<String>> {
-        let output = Command::new("ip")
-            .args(["-n", &self.name, "-o", "link"])
-            .output()?;
-        let text = String::from_utf8(output.stdout)?;
-        Ok(text
-            .lines()
-            .filter_map(|line| line.split(": ").nth(1))
-            .map(|name| name.split('@').next().unwrap_or(name).to_owned())
-            .collect())
+        let namespace = Namespace::open(&self.files.namespace(NAME))?;
+        let links = RouteSocket::open_in(&namespace)?.links()?;
+        Ok(links.into_iter().map(|link| link.name).collect())
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        for name in [&self.name, &self.router] {
-            if let Err(error) = ip(&["netns", "delete", name]) {
+        for name in [NAME, Fabric::OUTSIDE] {
+            if let Err(error) = Namespace::delete_at(&self.files.namespace(name)) {
                 eprintln!("can't delete the namespace {name}: {error:#}");
             }
         }
     }
 }
 
-fn inside(namespace: &str, program: &str) -> Command {
+/// A command for the network namespace bound at `path`.
+pub(crate) fn inside(path: &Path, program: &str) -> Command {
     // Not `ip netns exec`: it mounts a fresh /sys, which hides the cgroup mounts.
     let mut command = Command::new("nsenter");
     command
-        .arg(format!("--net=/run/netns/{namespace}"))
+        .arg(format!("--net={}", path.display()))
         .arg("--")
         .arg(program);
     command
-}
-
-fn ip(args: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("ip").args(args).output()?;
-    if !output.status.success() {
-        bail!(
-            "ip {}: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(())
 }
