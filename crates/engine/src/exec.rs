@@ -293,12 +293,10 @@ impl Engine {
                 env.push(format!("HOME={}", user.home));
             }
             let own = record.config.working_dir.as_deref();
-            let cwd = config
-                .working_dir
-                .as_deref()
-                .or(own)
-                .filter(|dir| !dir.is_empty())
-                .unwrap_or("/");
+            // The CLI sends an empty one for none.
+            let given = |dir: &&str| !dir.is_empty();
+            let asked = config.working_dir.as_deref().filter(given);
+            let cwd = asked.or(own.filter(given)).unwrap_or("/");
             process.set_args(config.cmd.clone());
             process.set_env(Some(env));
             process.set_cwd(cwd.into());
