@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
-use skep_testkit::{Daemon, Outcome, eventually};
+use skep_testkit::{Daemon, Lab, Outcome, eventually};
 use std::io::Write as _;
 
 /// A root as openssl makes one, with its key: a user's own.
@@ -245,4 +245,84 @@ fn tokens_are_rotated_one_at_a_time_and_certificates_last_an_hour_at_least() {
     );
     daemon.ok("swarm update --cert-expiry 1h");
     assert!(daemon.ok("info").contains("Expiry Duration: About an hour"));
+}
+
+fn trusted_by(lab: &Lab, node: &str) -> String {
+    let field = "{{.Description.TLSInfo.TrustRoot}}";
+    let asked = ["node", "inspect", node, "-f", field];
+    let trusted = lab.node("m1").docker().run(asked).ok();
+    trusted.trim().to_owned()
+}
+
+#[test]
+fn all_managers_and_workers_follow_a_rotation() {
+    let lab = Lab::builder().managers(3).workers(2).start().unwrap();
+    let before = lab.ok("m1", "swarm ca");
+    let token = lab.ok("m1", "swarm join-token -q worker");
+    // Asked of a manager that does not lead.
+    lab.ok("m2", "swarm ca --rotate -q");
+    let after = lab.ok("m3", "swarm ca");
+    assert_ne!(after, before);
+    for node in ["m1", "m2", "m3", "w1", "w2"] {
+        eventually(&format!("{node} trusts the next root"), || {
+            let trusted = trusted_by(&lab, node);
+            if trusted == after {
+                Ok(())
+            } else {
+                Err(trusted)
+            }
+        });
+    }
+    lab.ok("w2", "swarm leave");
+    let refused = lab.sh("w2", &format!("swarm join --token {token} m1:2377"));
+    let refused = refused.fails_with(1);
+    assert!(
+        refused.contains("remote CA does not match fingerprint. Expected: "),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_locked_manager_waits_while_the_others_go_on() {
+    let lab = Lab::builder().managers(3).start().unwrap();
+    lab.ok("m1", "swarm update --autolock=true");
+    let key = lab.ok("m2", "swarm unlock-key -q");
+    // Every manager seals its key in its own time; a killed one that had not is not locked.
+    eventually("the third manager comes back locked", || {
+        lab.kill("m3");
+        lab.start("m3");
+        let state = lab.ok("m3", "info -f {{.Swarm.LocalNodeState}}");
+        if state == "locked" {
+            Ok(())
+        } else {
+            Err(state)
+        }
+    });
+    assert!(lab.sh("m3", "node ls").fails_with(1).contains(LOCKED));
+    lab.ok("m1", "node ls");
+    let docker = lab.node("m3").docker();
+    docker
+        .run_typing(["swarm", "unlock"], &format!("{key}\n"))
+        .ok();
+    eventually("the third manager is back", || {
+        let seen = lab.sh("m3", "node ls");
+        if seen.code == 0 {
+            Ok(())
+        } else {
+            Err(seen.to_string())
+        }
+    });
+    // A worker has no lock, also when it was a manager.
+    lab.ok("m1", "node demote m3");
+    eventually("the third node is a worker", || {
+        let manages = lab.ok("m3", "info -f {{.Swarm.ControlAvailable}}");
+        if manages == "false" {
+            Ok(())
+        } else {
+            Err(manages)
+        }
+    });
+    lab.kill("m3");
+    lab.start("m3");
+    assert_ne!(lab.ok("m3", "info -f {{.Swarm.LocalNodeState}}"), "locked");
 }
