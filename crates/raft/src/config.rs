@@ -39,6 +39,9 @@ pub struct RaftConfig {
     /// Further keys that may have been used: the pending one, after a crash during its rotation.
     pub former_deks: Vec<SecretKey>,
     pub if_new: IfNew,
+    /// Go on as the only member, whoever else there was: the quorum is lost for good. All that is in
+    /// the log counts as committed.
+    pub alone: bool,
     pub ticks: Ticks,
     /// An election timeout is this many ticks, or up to twice as many.
     pub election_ticks: usize,
@@ -72,6 +75,7 @@ impl RaftConfig {
             dek,
             former_deks: Vec::new(),
             if_new,
+            alone: false,
             ticks: Ticks::Every(SKEP_TICK),
             election_ticks: 10,
             heartbeat_ticks: 1,

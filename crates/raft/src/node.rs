@@ -362,7 +362,10 @@ fn open(config: &RaftConfig) -> Result<(LogStorage, Members), RaftError> {
     let dir = &config.state_dir;
     let disk = || Arc::clone(&config.disk);
     let keys = Keyring::new(config.dek.clone(), config.former_deks.clone());
-    if let Some(storage) = LogStorage::open(disk(), dir, keys.clone())? {
+    if let Some(mut storage) = LogStorage::open(disk(), dir, keys.clone())? {
+        if config.alone {
+            storage.drop_others()?;
+        }
         // A member that stopped before its log told it of anybody still has to reach the others.
         let known = match &config.if_new {
             IfNew::Join { members, .. } => Members::of(members.iter().cloned()),

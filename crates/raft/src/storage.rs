@@ -14,12 +14,12 @@ use crate::convert::{self, conf_state_to_wire, hard_state_from_wire, hard_state_
 use crate::{Disk, DiskFile, RaftError, StorageError};
 pub(crate) use files::Keyring;
 use prost::Message as _;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, StorageError as CoreError};
 use skep_ca::SecretKey;
 use skep_proto::raftpb;
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -269,6 +269,47 @@ impl LogStorage {
         self.switch(base, hard_state, VecDeque::new(), snapshot)
     }
 
+    /// Appends the removal of every other member, and takes all that is in the log for committed:
+    /// what was acknowledged is among it, and nobody is left to say otherwise.
+    pub(crate) fn drop_others(&mut self) -> Result<(), StorageError> {
+        let removals = self.voters().into_iter().filter(|&id| id != self.raft_id());
+        let last = self.last();
+        let term = self.hard_state.term.max(
+            self.entries
+                .back()
+                .map_or(self.base.compacted_term, |last| last.term),
+        );
+        let entries: Vec<Entry> = removals
+            .zip(last + 1..)
+            .map(|(id, index)| removal(id, index, term))
+            .collect();
+        let mut hard_state = self.hard_state.clone();
+        hard_state.term = term;
+        hard_state.commit = entries.last().map_or(last, |entry| entry.index);
+        self.append(Some(&hard_state), entries)
+    }
+
+    /// Who votes once the whole log is applied.
+    fn voters(&self) -> BTreeSet<u64> {
+        let mut voters: BTreeSet<u64> = self.conf_state.voters.iter().copied().collect();
+        let news = self.entries.iter().filter(|entry| {
+            entry.index > self.base.snapshot_index
+                && entry.get_entry_type() == EntryType::EntryConfChange
+        });
+        for entry in news {
+            // One that cannot be read stops the node when it is applied.
+            let Ok(change) = raftpb::ConfChange::decode(entry.data.as_ref()) else {
+                continue;
+            };
+            match change.r#type() {
+                raftpb::ConfChangeType::ConfChangeAddNode => voters.insert(change.node_id),
+                raftpb::ConfChangeType::ConfChangeRemoveNode => voters.remove(&change.node_id),
+                _ => false,
+            };
+        }
+        voters
+    }
+
     /// From now on writes with another key. [`Self::compact`] then rewrites everything with it.
     pub(crate) fn rotate_key(&mut self, key: SecretKey) {
         self.keys.rotate(key);
@@ -484,6 +525,21 @@ fn append_entries(
         log.push_back(entry);
     }
     Ok(())
+}
+
+fn removal(id: u64, index: u64, term: u64) -> Entry {
+    let change = raftpb::ConfChange {
+        id: 0,
+        r#type: raftpb::ConfChangeType::ConfChangeRemoveNode.into(),
+        node_id: id,
+        context: Vec::new(),
+    };
+    let mut entry = Entry::default();
+    entry.set_entry_type(EntryType::EntryConfChange);
+    entry.term = term;
+    entry.index = index;
+    entry.data = change.encode_to_vec().into();
+    entry
 }
 
 fn base_record<'a>(

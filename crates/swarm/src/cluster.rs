@@ -550,10 +550,20 @@ impl Cluster {
         unlock: Option<UnlockKey>,
         pause: Duration,
     ) -> Result<Arc<Node>, StartError> {
-        match self
-            .begin(persisted.clone(), Beginning::Resume { unlock })
-            .await
-        {
+        let beginning = Beginning::Resume {
+            unlock,
+            alone: false,
+        };
+        self.begin_again(persisted, beginning, pause).await
+    }
+
+    async fn begin_again(
+        &self,
+        persisted: NodeState,
+        beginning: Beginning,
+        pause: Duration,
+    ) -> Result<Arc<Node>, StartError> {
+        match self.begin(persisted.clone(), beginning).await {
             Ok(node) => {
                 self.set_active(Arc::clone(&node));
                 Ok(node)
@@ -675,12 +685,6 @@ impl Cluster {
         given: m::SwarmSpec,
     ) -> Result<NodeId, ClusterError> {
         let seat = former.seat().ok_or_else(ClusterError::no_manager)?;
-        if seat.members().len() > 1 {
-            return Err(ClusterError::new(
-                ErrorKind::NotImplemented,
-                "skep: --force-new-cluster in a swarm of several managers is not implemented yet",
-            ));
-        }
         let old = former.persisted();
         let unlock = seat
             .store()
@@ -696,7 +700,11 @@ impl Cluster {
             ..persisted
         };
         former.stop().await;
-        let node = self.resume(persisted, unlock, FIRST_PAUSE).await?;
+        let beginning = Beginning::Resume {
+            unlock,
+            alone: true,
+        };
+        let node = self.begin_again(persisted, beginning, FIRST_PAUSE).await?;
         let ready = tokio::time::timeout(READY_TIMEOUT, node.ready()).await;
         ready.map_err(|_| ClusterError::manager_not_ready())?;
         let changed = self

@@ -44,7 +44,11 @@ pub(crate) enum Beginning {
         availability: proto::node_spec::Availability,
     },
     /// From what is on the disk.
-    Resume { unlock: Option<UnlockKey> },
+    Resume {
+        unlock: Option<UnlockKey>,
+        /// As the only manager, whoever else there was.
+        alone: bool,
+    },
 }
 
 /// Why a node does not run.
@@ -136,7 +140,7 @@ impl Node {
                 save(&persisted)?;
                 admitted
             }
-            Beginning::Resume { unlock } => resume(state_dir, &files, unlock)?,
+            Beginning::Resume { unlock, alone } => resume(state_dir, &files, unlock, alone)?,
         };
         let subject = &prepared.identity.subject;
         let node_id = NodeId::from(subject.node_id.as_str());
@@ -461,6 +465,7 @@ fn resume(
     state_dir: &Path,
     files: &CertificateFiles,
     unlock: Option<UnlockKey>,
+    alone: bool,
 ) -> Result<Prepared, StartError> {
     let known = remotes::load(state_dir)
         .map_err(|error| StartError::because("reading the managers' addresses", &error))?;
@@ -468,7 +473,11 @@ fn resume(
         identity: Identity::load(files, unlock.as_ref())?,
         unlock,
         remotes: Remotes::new(known),
-        claim: Claim::Certificate,
+        claim: if alone {
+            Claim::Alone
+        } else {
+            Claim::Certificate
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 //! on them. Taken when the node has a manager's certificate, given up when it loses it; the agent
 //! beside it runs on in both cases.
 
+mod announce;
 mod claim;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::keys::{KeyFiles, KeyKeeper};
 use crate::members::{self, RaftView};
 
+use announce::Announcer;
 pub(crate) use claim::{Claim, forget};
 
 /// A leader that stops gives its successor this long to take over.
@@ -119,6 +121,7 @@ impl Seat {
             raft: raft.clone(),
         };
         tasks.spawn(keeper.run(stop.clone()));
+        tasks.spawn(Announcer::new(place, raft.clone()).run(stop.clone()));
         let manager = Manager::start(ManagerConfig {
             node_id: place.node_id.as_str().into(),
             store: store.clone(),

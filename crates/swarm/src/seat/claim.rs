@@ -38,6 +38,8 @@ pub(crate) enum Claim {
     },
     /// It has a manager's certificate. Whether it is a member already, the disk says.
     Certificate,
+    /// It was a member, and is to go on as the only one.
+    Alone,
 }
 
 impl Claim {
@@ -48,8 +50,10 @@ impl Claim {
         let if_new = match &self {
             Self::Found { .. } => IfNew::Bootstrap(founder(place)),
             Self::Certificate => membership(place).await?,
+            Self::Alone => IfNew::Refuse,
         };
-        let (store, raft, transport) = replicate(place, if_new).await?;
+        let alone = matches!(self, Self::Alone);
+        let (store, raft, transport) = replicate(place, if_new, alone).await?;
         if let Self::Found {
             founding,
             root,
@@ -117,7 +121,7 @@ async fn join(place: &Place) -> Result<proto::JoinResponse, Status> {
     loop {
         let remote = place.remotes.select(tried.as_deref());
         let remote = remote.ok_or_else(|| Status::unavailable("no remote hosts provided"))?;
-        let answer = skep_rpc::join_raft(&connector, &remote.addr, place.told_addr()).await;
+        let answer = skep_rpc::join_raft(&connector, &remote.addr, told_addr(place)).await;
         place.remotes.observe(&remote, answer.is_ok());
         match answer {
             Err(status) if is_passing(&status) && attempt < JOIN_ATTEMPTS => {
@@ -128,6 +132,15 @@ async fn join(place: &Place) -> Result<proto::JoinResponse, Status> {
         attempt += 1;
         tried = Some(remote.addr);
         tokio::time::sleep(JOIN_RETRY).await;
+    }
+}
+
+/// What the others are told; an unspecified host stands for where the call comes from.
+fn told_addr(place: &Place) -> &str {
+    if place.advertise_addr.is_empty() {
+        &place.listen_addr
+    } else {
+        &place.advertise_addr
     }
 }
 
@@ -143,20 +156,10 @@ fn is_passing(status: &Status) -> bool {
         )
 }
 
-impl Place {
-    /// What the others are told; an unspecified host stands for where the call comes from.
-    fn told_addr(&self) -> &str {
-        if self.advertise_addr.is_empty() {
-            &self.listen_addr
-        } else {
-            &self.advertise_addr
-        }
-    }
-}
-
 async fn replicate(
     place: &Place,
     if_new: IfNew,
+    alone: bool,
 ) -> Result<(Store, RaftNode, RaftTransport), SeatError> {
     let keys = place
         .keys
@@ -165,6 +168,7 @@ async fn replicate(
     let mut config = RaftConfig::new(place.state_dir.join(RAFT_DIR), keys.dek, if_new);
     config.former_deks.extend(keys.pending);
     config.max_proposal_bytes = MAX_PROPOSAL_BYTES;
+    config.alone = alone;
     let store = Store::new();
     let machine = Arc::new(StoreMachine(store.clone()));
     let transport = RaftTransport::new(Connector::new(Arc::clone(&place.security)));
