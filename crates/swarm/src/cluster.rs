@@ -305,7 +305,7 @@ impl Cluster {
     }
 
     /// This node's seat, if it is a manager that can answer.
-    fn manager(&self) -> Result<Arc<Seat>, ClusterError> {
+    pub(crate) fn manager(&self) -> Result<Arc<Seat>, ClusterError> {
         match &*self.state.read() {
             State::Active(node) => match node.seat() {
                 Some(seat) if seat.can_answer() => Ok(seat),

@@ -17,6 +17,7 @@
 mod address;
 mod cluster;
 mod error;
+mod events;
 mod founding;
 mod identity;
 mod interfaces;

@@ -97,6 +97,12 @@ async fn serve(
     let cluster = start_cluster(&settings, &engine, data_root, live_restore)
         .await
         .context("failed to start cluster component")?;
+    let told = engine.clone();
+    tokio::spawn(
+        cluster
+            .clone()
+            .tell_events(move |event| told.events().publish(event)),
+    );
     let router = skep_api::router(ApiState::new(engine.clone(), cluster.clone(), experimental));
     let shutdown = CancellationToken::new();
     let sockets = std::mem::take(&mut listeners.sockets)
