@@ -498,8 +498,11 @@ async fn force_new_cluster_goes_on_with_the_same_swarm_under_another_address() {
     };
     assert_eq!(cluster.init(again).await, Ok(id));
     assert_eq!(cluster.inspect().unwrap().id, before.id);
-    let managers = cluster.info().remote_managers.unwrap();
-    assert_eq!(managers[0].addr.as_deref(), Some("127.0.0.1:4000"));
+    eventually("the manager being known at its new address", || {
+        let managers = cluster.info().remote_managers.unwrap();
+        managers[0].addr.as_deref() == Some("127.0.0.1:4000")
+    })
+    .await;
     cluster.stop().await;
 }
 
