@@ -1,15 +1,20 @@
-//! `cargo xtask demo`: a real daemon, a real service, a real failure, in a minute.
+//! `cargo xtask demo`: a real swarm of three nodes, a real service, real failures, in a minute.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use skep_testkit::{Daemon, eventually};
+use skep_testkit::{Lab, eventually_within};
 
 use crate::{images, install, shell};
 
 const SERVICE: &str = "timecheck";
+const BOUND: Duration = Duration::from_secs(60);
+/// The node that commands are given to, and the one that fails.
+const MANAGER: &str = "m1";
+const VICTIM: &str = "m3";
 
-/// Builds everything, shows a swarm of one at work, and leaves nothing behind.
+/// Builds everything, shows a swarm of three at work, and leaves nothing behind.
 pub(crate) fn run() -> anyhow::Result<()> {
     say("Installing what is missing and building skep (the first time takes some minutes)");
     install::for_tests()?;
@@ -17,7 +22,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let tarballs = shell::target().join("images");
     images::ensure(&tarballs)?;
     let cli = install::docker_cli()?;
-    // The daemon of the test kit reads these.
+    // The test kit's labs read these.
     for (name, value) in [
         ("SKEP_BIN", &skep),
         ("SKEP_IMAGES", &tarballs),
@@ -26,33 +31,26 @@ pub(crate) fn run() -> anyhow::Result<()> {
         shell::export(name, value);
     }
 
-    say("Starting a throwaway daemon in a network namespace of its own");
-    let mut daemon = Daemon::builder()
+    say("A lab of three managers, each in a network namespace of its own, joined to one swarm");
+    let lab = Lab::builder()
+        .managers(3)
         .image("timecheck")
-        .image("busybox")
         .start()
-        .context("the daemon")?;
-    let demo = Demo { daemon: &daemon };
-    demo.docker("version --format {{.Server.Platform.Name}}:{{.Server.Version}}")?;
-
-    say("A swarm of one");
-    demo.docker("swarm init")?;
+        .context("the lab")?;
+    let demo = Demo { lab: &lab };
     demo.docker("node ls")?;
 
-    say("A service with three replicas");
+    say("A service with three replicas: one on each node");
     demo.docker(&format!(
-        "service create --name {SERVICE} --replicas 3 --update-delay 1s skep/timecheck:1.0"
+        "service create --detach --name {SERVICE} --replicas 3 --update-delay 1s skep/timecheck:1.0"
     ))?;
+    demo.converged();
     demo.docker(&format!("service ps {SERVICE}"))?;
-    demo.docker("ps")?;
 
     say("One container is removed by force: the swarm heals itself");
-    let victim = daemon.ok("ps --last 1 -q");
-    demo.docker(&format!("rm -f {victim}"))?;
-    eventually("three replicas run again", || {
-        let seen = daemon.ok("service ls --format {{.Replicas}}");
-        if seen == "3/3" { Ok(()) } else { Err(seen) }
-    });
+    let container = lab.ok(MANAGER, "ps --last 1 -q");
+    demo.docker(&format!("rm -f {container}"))?;
+    demo.replaced();
     demo.docker(&format!("service ps {SERVICE}"))?;
     demo.docker(&format!("service logs --tail 1 {SERVICE}"))?;
 
@@ -61,24 +59,27 @@ pub(crate) fn run() -> anyhow::Result<()> {
         "service update --image skep/timecheck:2.0 {SERVICE}"
     ))?;
     demo.docker(&format!("service update --rollback {SERVICE}"))?;
-    demo.docker(&format!("service ps {SERVICE}"))?;
+
+    say("A machine loses its power: the others keep the quorum and take over its task");
+    println!("\n$ skep lab off {VICTIM}");
+    lab.off(VICTIM);
+    demo.moved();
+    demo.docker("node ls")?;
+    demo.docker(&format!(
+        "service ps --filter desired-state=running {SERVICE}"
+    ))?;
 
     say("Cleaning up");
     demo.docker(&format!("service rm {SERVICE}"))?;
-    demo.docker("swarm leave --force")?;
-    let left = daemon.stop_and_list_leftovers();
+    let left = lab.down();
     if !left.is_empty() {
-        bail!("the demo left something behind:\n{}", left.join("\n"));
+        bail!("the demo left something behind: {left}");
     }
-    drop(daemon);
+    drop(lab);
     println!(
         "\nNothing is left behind. To go on yourself, as root:\n\n  \
-         {skep} daemon --host unix:///tmp/skep.sock --data-root /tmp/skep/data \\\n      \
-         --exec-root /tmp/skep/run --pidfile /tmp/skep/docker.pid &\n  \
-         export DOCKER_HOST=unix:///tmp/skep.sock\n  \
-         docker load -i {images}/busybox.tar\n  \
-         docker run --rm busybox echo hello\n  \
-         docker swarm init\n",
+         {skep} lab up --managers 3 --workers 2 --image {images}/busybox.tar\n  \
+         {skep} lab --help\n",
         skep = skep.display(),
         images = tarballs.display(),
     );
@@ -86,15 +87,58 @@ pub(crate) fn run() -> anyhow::Result<()> {
 }
 
 struct Demo<'a> {
-    daemon: &'a Daemon,
+    lab: &'a Lab,
 }
 
 impl Demo<'_> {
     /// Shows a docker command and runs it on this terminal.
     fn docker(&self, line: &str) -> anyhow::Result<()> {
         println!("\n$ docker {line}");
-        let mut command: Command = self.daemon.docker().command(line.split_whitespace());
+        let mut command = self
+            .lab
+            .node(MANAGER)
+            .docker()
+            .command(line.split_whitespace());
         shell::run(command.stdin(Stdio::null()))
+    }
+
+    fn converged(&self) {
+        eventually_within(BOUND, "three replicas run", || {
+            let seen = self.lab.ok(MANAGER, "service ls --format {{.Replicas}}");
+            if seen == "3/3" { Ok(()) } else { Err(seen) }
+        });
+    }
+
+    /// Three run, and the history knows of one that does not.
+    fn replaced(&self) {
+        eventually_within(BOUND, "the replacement runs", || {
+            let line = format!("service ps --format {{{{.CurrentState}}}} {SERVICE}");
+            let seen = self.lab.ok(MANAGER, &line);
+            let running = seen
+                .lines()
+                .filter(|state| state.starts_with("Running"))
+                .count();
+            if running == 3 && seen.lines().count() == 4 {
+                Ok(())
+            } else {
+                Err(seen)
+            }
+        });
+    }
+
+    /// Three run on the nodes that are left.
+    fn moved(&self) {
+        eventually_within(BOUND, "its task runs elsewhere", || {
+            let line = format!(
+                "service ps --filter desired-state=running --format {{{{.Node}}}}:{{{{.CurrentState}}}} {SERVICE}"
+            );
+            let seen = self.lab.ok(MANAGER, &line);
+            let running = seen
+                .lines()
+                .filter(|task| !task.starts_with(VICTIM) && task.contains(":Running"))
+                .count();
+            if running == 3 { Ok(()) } else { Err(seen) }
+        });
     }
 }
 

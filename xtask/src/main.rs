@@ -17,7 +17,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  demo            run a throwaway daemon, deploy a service, break it, heal it, update it, clean up
+  demo            a swarm of three nodes: deploy a service, break it, heal it, update it, clean up
   test            install what tests need, run every check and every test
   verify          formatting, lints and the layer rule, without tests
   fix             apply formatting and the lints' own fixes
