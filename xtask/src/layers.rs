@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("skep-raft", 2),
     ("skep-ca", 2),
     ("skep-image", 2),
+    ("skep-registry", 2),
     ("skep-runtime", 2),
     ("skep-netlink", 2),
     // L3 services
