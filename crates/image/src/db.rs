@@ -13,6 +13,8 @@ use crate::image::ImageId;
 const IMAGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("images");
 const REFERENCES: TableDefinition<'_, &str, &str> = TableDefinition::new("references");
 const LAYERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("layers");
+/// Which registries have a layer: hints that save uploads, by diff id.
+const REMOTES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("remotes");
 /// Metadata is small and mirrored in memory, so the database needs almost no cache of its own.
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -22,6 +24,28 @@ pub(crate) struct ImageRecord {
     pub(crate) config: String,
     pub(crate) parent: Option<Digest>,
     pub(crate) last_tag_time: Option<String>,
+    /// The manifest it was pulled with: pushed again, the image keeps its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) manifest: Option<StoredManifest>,
+}
+
+/// A manifest as a registry gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredManifest {
+    pub media_type: String,
+    /// Byte for byte.
+    pub text: String,
+}
+
+/// A layer as a registry keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteBlob {
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    pub media_type: String,
+    /// `docker.io/library/busybox`
+    pub repository: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,12 +71,16 @@ pub(crate) enum Change {
     DeleteReference(Reference),
     PutLayer(Digest, LayerRecord),
     DeleteLayer(Digest),
+    /// By diff id, newest first.
+    PutRemotes(Digest, Vec<RemoteBlob>),
+    DeleteRemotes(Digest),
 }
 
 pub(crate) struct Contents {
     pub(crate) images: Vec<(ImageId, ImageRecord)>,
     pub(crate) references: Vec<(Reference, ImageId)>,
     pub(crate) layers: Vec<(Digest, LayerRecord)>,
+    pub(crate) remotes: Vec<(Digest, Vec<RemoteBlob>)>,
 }
 
 pub(crate) struct Db(Database);
@@ -72,6 +100,7 @@ impl Db {
         transaction.open_table(IMAGES)?;
         transaction.open_table(REFERENCES)?;
         transaction.open_table(LAYERS)?;
+        transaction.open_table(REMOTES)?;
         transaction.commit()?;
         Ok(Self(database))
     }
@@ -83,6 +112,7 @@ impl Db {
             let mut images = transaction.open_table(IMAGES)?;
             let mut references = transaction.open_table(REFERENCES)?;
             let mut layers = transaction.open_table(LAYERS)?;
+            let mut remotes = transaction.open_table(REMOTES)?;
             for change in changes {
                 match change {
                     Change::PutImage(id, record) => {
@@ -102,6 +132,12 @@ impl Db {
                     }
                     Change::DeleteLayer(chain) => {
                         layers.remove(chain.as_str())?;
+                    }
+                    Change::PutRemotes(diff_id, blobs) => {
+                        remotes.insert(diff_id.as_str(), encode(blobs)?.as_slice())?;
+                    }
+                    Change::DeleteRemotes(diff_id) => {
+                        remotes.remove(diff_id.as_str())?;
                     }
                 }
             }
@@ -125,6 +161,7 @@ impl Db {
             images: Vec::new(),
             references: Vec::new(),
             layers: Vec::new(),
+            remotes: Vec::new(),
         };
         for row in transaction.open_table(IMAGES)?.iter()? {
             let (key, value) = row?;
@@ -144,6 +181,13 @@ impl Db {
         for row in transaction.open_table(LAYERS)?.iter()? {
             let (key, value) = row?;
             contents.layers.push((
+                key_digest(key.value())?,
+                decode(key.value(), value.value())?,
+            ));
+        }
+        for row in transaction.open_table(REMOTES)?.iter()? {
+            let (key, value) = row?;
+            contents.remotes.push((
                 key_digest(key.value())?,
                 decode(key.value(), value.value())?,
             ));

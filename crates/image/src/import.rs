@@ -10,7 +10,7 @@ use crate::error::{Context, ImageError};
 use crate::image::ImageId;
 use crate::instructions::apply_changes;
 use crate::platform::{Platform, host};
-use crate::register::{Job, NewImage, Registration};
+use crate::register::{Job, NewImage, Registration, Shown};
 use crate::spool::{Spool, Spooled};
 use crate::store::{ImageStore, Inner, now, taggable};
 
@@ -96,10 +96,11 @@ impl Inner {
                 let job = Job {
                     index,
                     parent: below.cloned(),
+                    shown: Shown::loading(&diff_id),
                     diff_id,
                     source,
                 };
-                registration.unpack(vec![job], &mut |_| {})?;
+                registration.unpack(&mut std::iter::once(Ok(job)), &mut |_| {})?;
             }
         }
         let references = reference

@@ -8,7 +8,7 @@ use crate::compression::decompress;
 use crate::config::ImageConfig;
 use crate::error::{Context, ImageError};
 use crate::image::ImageId;
-use crate::register::{Job, NewImage, Registration};
+use crate::register::{Job, NewImage, Registration, Shown};
 use crate::spool::{Spool, Spooled};
 use crate::store::{ImageStore, Inner};
 use crate::tar_reader::{Kind, TarReader};
@@ -80,7 +80,7 @@ impl ImageStore {
                 references: image.references,
             });
         }
-        registration.unpack(jobs.into_values().collect(), progress)?;
+        registration.unpack(&mut jobs.into_values().map(Ok), progress)?;
         keep_valid_parents(&mut images);
         let recorded = registration.commit(images)?;
         Ok(recorded
@@ -157,11 +157,13 @@ fn plan_layers(
         let chain = chain_id(parent.as_ref(), diff_id);
         if !registration.pin(&chain) {
             let (diff_id, source) = (diff_id.clone(), source.clone());
+            let shown = Shown::loading(&diff_id);
             jobs.entry(chain.clone()).or_insert(Job {
                 index,
                 parent,
                 diff_id,
                 source,
+                shown,
             });
         }
         parent = Some(chain);

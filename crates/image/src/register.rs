@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
@@ -11,7 +10,7 @@ use skep_reference::{Digest, Reference};
 
 use crate::chain::{chain_id, digest_of};
 use crate::compression::{Compression, decompress};
-use crate::db::{Change, ImageRecord, LayerRecord};
+use crate::db::{Change, ImageRecord, LayerRecord, RemoteBlob, StoredManifest};
 use crate::error::{Context, ImageError};
 use crate::image::ImageId;
 use crate::init;
@@ -19,6 +18,7 @@ use crate::layers::NewLayer;
 use crate::load::Progress;
 use crate::pipe;
 use crate::spool::Spooled;
+use crate::state::State;
 use crate::store::{Inner, tag_changes};
 use crate::tar_reader::TarReader;
 use crate::unpack::unpack;
@@ -50,6 +50,28 @@ pub(crate) struct Job {
     pub(crate) parent: Option<Digest>,
     pub(crate) diff_id: Digest,
     pub(crate) source: Spooled,
+    /// What progress messages call it.
+    pub(crate) shown: Shown,
+}
+
+/// How a layer's progress is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) id: String,
+    pub(crate) working: &'static str,
+    /// Said when the layer is there; nothing if empty.
+    pub(crate) done: &'static str,
+}
+
+impl Shown {
+    /// Of a tarball that is loaded.
+    pub(crate) fn loading(diff_id: &Digest) -> Self {
+        Self {
+            id: diff_id.short().to_owned(),
+            working: "Loading layer",
+            done: "",
+        }
+    }
 }
 
 /// An image to be recorded.
@@ -57,6 +79,34 @@ pub(crate) struct NewImage {
     pub(crate) config: Vec<u8>,
     pub(crate) parent: Option<ImageId>,
     pub(crate) references: Vec<Reference>,
+}
+
+/// What is known about an image that came from a registry.
+pub(crate) struct Origin {
+    pub(crate) manifest: StoredManifest,
+    /// By diff id.
+    pub(crate) remotes: Vec<(Digest, RemoteBlob)>,
+}
+
+/// More would be a history, not a hint.
+const REMOTES_MAX: usize = 8;
+
+/// Remembers where layers are, newest first.
+pub(crate) fn remote_changes(state: &State, found: &[(Digest, RemoteBlob)]) -> Vec<Change> {
+    let mut changed: BTreeMap<Digest, Vec<RemoteBlob>> = BTreeMap::new();
+    for (diff_id, blob) in found {
+        let known = changed
+            .entry(diff_id.clone())
+            .or_insert_with(|| state.remotes.get(diff_id).cloned().unwrap_or_default());
+        known.retain(|old| old.repository != blob.repository || old.digest != blob.digest);
+        known.insert(0, blob.clone());
+        known.truncate(REMOTES_MAX);
+    }
+    changed
+        .into_iter()
+        .filter(|(diff_id, blobs)| state.remotes.get(diff_id) != Some(blobs))
+        .map(|(diff_id, blobs)| Change::PutRemotes(diff_id, blobs))
+        .collect()
 }
 
 impl<'a> Registration<'a> {
@@ -79,23 +129,26 @@ impl<'a> Registration<'a> {
         known
     }
 
-    /// Unpacks layers, several at a time: each has a directory of its own.
+    /// Unpacks layers, several at a time: each has a directory of its own. `jobs` may wait for
+    /// layers that are still on their way; its first error ends everything.
     pub(crate) fn unpack(
         &mut self,
-        jobs: Vec<Job>,
+        jobs: &mut (dyn Iterator<Item = Result<Job, ImageError>> + Send),
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), ImageError> {
-        let next = AtomicUsize::new(0);
+        let jobs = Mutex::new(jobs);
+        let next = || jobs.lock().next();
         let progress = Mutex::new(progress);
         let done = Mutex::new(Vec::new());
         let failed = Mutex::new(None);
         thread::scope(|scope| {
-            for _ in 0..UNPACKERS.min(jobs.len()) {
+            for _ in 0..UNPACKERS {
                 scope.spawn(|| {
                     while failed.lock().is_none()
-                        && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                        && let Some(job) = next()
                     {
-                        match prepare(self.inner, job, &|step| (*progress.lock())(step)) {
+                        let tell = |step| (*progress.lock())(step);
+                        match job.and_then(|job| prepare(self.inner, &job, &tell)) {
                             Ok(prepared) => done.lock().push(prepared),
                             Err(error) => {
                                 failed.lock().get_or_insert(error);
@@ -160,8 +213,21 @@ impl<'a> Registration<'a> {
         reason = "two parallel lists, taken apart by the one caller"
     )]
     pub(crate) fn commit(
+        self,
+        images: Vec<NewImage>,
+    ) -> Result<Vec<(ImageId, Vec<(Reference, Option<ImageId>)>)>, ImageError> {
+        self.commit_from(images, None)
+    }
+
+    /// [`Registration::commit`] of what came from a registry.
+    #[expect(
+        clippy::type_complexity,
+        reason = "two parallel lists, taken apart by the one caller"
+    )]
+    pub(crate) fn commit_from(
         mut self,
         images: Vec<NewImage>,
+        origin: Option<Origin>,
     ) -> Result<Vec<(ImageId, Vec<(Reference, Option<ImageId>)>)>, ImageError> {
         self.sync()?;
         let layers = std::mem::take(&mut self.layers);
@@ -193,7 +259,12 @@ impl<'a> Registration<'a> {
                     config,
                     parent: None,
                     last_tag_time: None,
+                    manifest: None,
                 });
+                if let Some(origin) = &origin {
+                    record.manifest = Some(origin.manifest.clone());
+                    changes.extend(remote_changes(state, &origin.remotes));
+                }
                 if image.parent.is_some() {
                     record.parent = image.parent.map(|parent| parent.0);
                 }
@@ -205,7 +276,11 @@ impl<'a> Registration<'a> {
                         .get(&reference)
                         .filter(|before| **before != id)
                         .cloned();
-                    changes.extend(tag_changes(&id, &reference, record.clone()));
+                    if origin.is_some() {
+                        changes.push(Change::PutReference(reference.clone(), id.clone()));
+                    } else {
+                        changes.extend(tag_changes(&id, &reference, record.clone()));
+                    }
                     names.push((reference, previous));
                 }
                 recorded.push((id, names));
@@ -307,12 +382,21 @@ fn prepare(
         tar_size,
         blob: job.source.blob.clone(),
     };
-    Ok(Prepared {
+    let prepared = Prepared {
         layer,
         record,
         source: job.source.clone(),
         has_root: unpacked.has_root,
-    })
+    };
+    if !job.shown.done.is_empty() {
+        progress(Progress {
+            id: job.shown.id.clone(),
+            status: job.shown.done,
+            current: 0,
+            total: 0,
+        });
+    }
+    Ok(prepared)
 }
 
 /// Tells about progress as a layer's file is read.
@@ -326,8 +410,8 @@ struct Watched<'a, R> {
 impl<'a, R> Watched<'a, R> {
     fn new(job: &Job, inner: R, progress: &'a (dyn Fn(Progress) + Sync)) -> Self {
         let now = Progress {
-            id: job.diff_id.short().to_owned(),
-            status: "Loading layer",
+            id: job.shown.id.clone(),
+            status: job.shown.working,
             current: 0,
             total: job.source.size,
         };

@@ -42,6 +42,31 @@ impl Spool {
         Ok(Self { dir, files: 0 })
     }
 
+    /// Takes a file whose content is known, without copying it. The file must not change any more.
+    pub(crate) fn adopt(
+        &mut self,
+        file: &Path,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Spooled, ImageError> {
+        self.files += 1;
+        let path = self.dir.join(self.files.to_string());
+        fs::hard_link(file, &path).context(|| format!("link {}", path.display()))?;
+        let mut start = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(8).read_to_end(&mut start))
+            .context(|| format!("read {}", path.display()))?;
+        Ok(Spooled {
+            path,
+            blob: BlobId {
+                digest,
+                packed: false,
+            },
+            size,
+            compression: Compression::of(&start),
+        })
+    }
+
     /// Takes a stream of `size` bytes, or to its end where the size is not known.
     pub(crate) fn take(
         &mut self,

@@ -7,7 +7,7 @@ use skep_reference::{AnyReference, Digest, Reference};
 
 use crate::chain::chain_ids;
 use crate::config::ImageConfig;
-use crate::db::{Change, Contents, LayerRecord};
+use crate::db::{Change, Contents, LayerRecord, RemoteBlob};
 use crate::error::ImageError;
 use crate::image::{Image, ImageId};
 
@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) images: BTreeMap<ImageId, ImageEntry>,
     pub(crate) references: BTreeMap<Reference, ImageId>,
     pub(crate) layers: BTreeMap<Digest, LayerRecord>,
+    /// By diff id.
+    pub(crate) remotes: BTreeMap<Digest, Vec<RemoteBlob>>,
 }
 
 impl State {
@@ -38,6 +40,9 @@ impl State {
         }
         for (reference, id) in contents.references {
             state.apply(&Change::PutReference(reference, id))?;
+        }
+        for (diff_id, blobs) in contents.remotes {
+            state.apply(&Change::PutRemotes(diff_id, blobs))?;
         }
         Ok(state)
     }
@@ -68,6 +73,12 @@ impl State {
             }
             Change::DeleteLayer(chain) => {
                 self.layers.remove(chain);
+            }
+            Change::PutRemotes(diff_id, blobs) => {
+                self.remotes.insert(diff_id.clone(), blobs.clone());
+            }
+            Change::DeleteRemotes(diff_id) => {
+                self.remotes.remove(diff_id);
             }
         }
         Ok(())
@@ -155,6 +166,20 @@ impl State {
             lineage.push(chain);
         }
         lineage
+    }
+
+    /// What to forget about registries once `garbage` is gone.
+    pub(crate) fn forgotten_remotes(&self, garbage: &[(Digest, LayerRecord)]) -> Vec<Change> {
+        let stays = |diff_id: &Digest| {
+            self.layers.iter().any(|(chain, layer)| {
+                layer.diff_id == *diff_id && !garbage.iter().any(|(gone, _)| gone == chain)
+            })
+        };
+        let gone: BTreeSet<&Digest> = garbage.iter().map(|(_, layer)| &layer.diff_id).collect();
+        gone.into_iter()
+            .filter(|diff_id| self.remotes.contains_key(*diff_id) && !stays(diff_id))
+            .map(|diff_id| Change::DeleteRemotes(diff_id.clone()))
+            .collect()
     }
 
     /// Layers that neither an image nor one of `held` (nor what lies on those) needs, top first.

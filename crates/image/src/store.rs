@@ -265,10 +265,11 @@ impl Inner {
             let holds = self.holds.lock();
             let held = holds.pins.keys().chain(holds.containers.values().flatten());
             let garbage = self.state.read().unreferenced(held);
-            let changes: Vec<_> = garbage
+            let mut changes: Vec<_> = garbage
                 .iter()
                 .map(|(chain, _)| Change::DeleteLayer(chain.clone()))
                 .collect();
+            changes.extend(self.state.read().forgotten_remotes(&garbage));
             self.write(&changes)?;
             self.remove_unused_blobs(garbage.iter().map(|(_, layer)| &layer.blob));
             garbage
