@@ -102,6 +102,29 @@ pub(crate) fn debian_docker() -> anyhow::Result<PathBuf> {
     Ok(tree)
 }
 
+/// Debian's registry, unpacked as well: installing would start it on the host.
+pub(crate) fn docker_registry() -> anyhow::Result<PathBuf> {
+    let tree = shell::target().join("peers/docker-registry");
+    let program = tree.join("usr/bin/docker-registry");
+    if program.exists() {
+        return Ok(program);
+    }
+    println!("fetching Debian's docker-registry for the tests");
+    refresh_package_lists()?;
+    let downloads = shell::target().join("peers/registry-package");
+    std::fs::create_dir_all(&downloads)?;
+    shell::run(
+        Command::new("apt-get")
+            .args(["download", "--quiet", "docker-registry"])
+            .current_dir(&downloads)
+            .stdout(Stdio::null()),
+    )?;
+    for package in std::fs::read_dir(&downloads)? {
+        unpack(&package?.path(), &tree)?;
+    }
+    Ok(program)
+}
+
 fn unpack(package: &Path, tree: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(tree)?;
     shell::run(

@@ -50,13 +50,15 @@ pub(crate) fn test(args: &[String]) -> anyhow::Result<()> {
     let images = shell::target().join("images");
     step("images", || images::ensure(&images).map(drop))?;
     let debian = step("peer", install::debian_docker)?;
+    let registry = step("registry", install::docker_registry)?;
     let mut runner = test_runner();
     runner
         .args(args)
         .env("SKEP_BIN", skep)
         .env("SKEP_IMAGES", images)
         .env("SKEP_DOCKER", install::docker_cli()?)
-        .env("SKEP_DEBIAN_DOCKER", debian);
+        .env("SKEP_DEBIAN_DOCKER", debian)
+        .env("SKEP_REGISTRY", registry);
     step("tests", || shell::run(&mut runner).context("tests failed"))
 }
 

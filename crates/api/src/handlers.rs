@@ -7,6 +7,7 @@ pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod lines;
 pub(crate) mod networks;
+pub(crate) mod registry;
 pub(crate) mod streams;
 pub(crate) mod system;
 pub(crate) mod usage;

@@ -3,7 +3,7 @@
 //! `docs/compatibility.md` is checked against this table by a test.
 
 use crate::handlers::{
-    archive, containers, create, exec, images, networks, streams, system, volumes,
+    archive, containers, create, exec, images, networks, registry, streams, system, volumes,
 };
 use crate::route::{Action, Route};
 use crate::state::ApiState;
@@ -50,13 +50,13 @@ fn system_routes() -> Vec<Route<ApiState>> {
         GET "/info" => works(system::info);
         GET "/version" => works(system::version);
         GET "/system/df" => works(system::disk_usage);
-        POST "/auth" => not_yet("registries are not supported yet");
+        POST "/auth" => works(registry::auth);
         POST "/session" => not_yet("there is no BuildKit in this daemon");
         POST "/grpc" => not_yet("there is no BuildKit in this daemon");
         POST "/build" => not_yet("build with another builder and bring the image here with 'docker load'");
         POST "/build/prune" since 31 => not_yet();
         POST "/build/cancel" => not_yet();
-        GET "/distribution/{name:*}/json" since 30 => not_yet("registries are not supported yet");
+        GET "/distribution/{name:*}/json" since 30 => works(registry::distribution);
     }
 }
 
@@ -101,14 +101,14 @@ fn container_routes() -> Vec<Route<ApiState>> {
 fn image_routes() -> Vec<Route<ApiState>> {
     routes! {
         GET "/images/json" => works(images::list);
-        GET "/images/search" => not_yet("registries are not supported yet");
+        GET "/images/search" => works(registry::search);
         GET "/images/get" => works(images::save);
         GET "/images/{name:*}/get" => works(images::save);
         GET "/images/{name:*}/history" => works(images::history);
         GET "/images/{name:*}/json" => works(images::inspect);
         POST "/images/load" => works(images::load);
-        POST "/images/create" => works(images::create, "imports only: pulling comes with registries");
-        POST "/images/{name:*}/push" => not_yet("registries are not supported yet");
+        POST "/images/create" => works(images::create);
+        POST "/images/{name:*}/push" => works(registry::push);
         POST "/images/{name:*}/tag" => works(images::tag);
         POST "/images/prune" since 25 => works(images::prune);
         DELETE "/images/{name:*}" => works(images::remove);
@@ -145,7 +145,7 @@ fn swarm_routes() -> Vec<Route<ApiState>> {
         POST "/swarm/unlock" => works(membership::unlock);
         GET "/services" => works(services::list);
         GET "/services/{id}" => works(services::inspect);
-        POST "/services/create" => works(services::create, "images are not pinned by digest: that needs a registry");
+        POST "/services/create" => works(services::create, "before API 1.30 images are not pinned by digest");
         POST "/services/{id}/update" => works(services::update);
         DELETE "/services/{id}" => works(services::remove);
         GET "/services/{id}/logs" => works(logs::service);

@@ -40,9 +40,11 @@ pub struct EngineConfig {
     /// Raises RLIMIT and verbosity in `info` only; logging is the daemon's own.
     pub debug: bool,
     pub experimental: bool,
-    /// Only shown: registries are reached by the image service.
+    /// `host:port` or networks that need no verified TLS.
     pub insecure_registries: Vec<String>,
+    /// Asked before Docker Hub.
     pub registry_mirrors: Vec<String>,
+    pub registry: RegistrySettings,
     /// Seconds all containers together get at shutdown.
     pub shutdown_timeout: i64,
     /// `--node-generic-resource`, for the swarm's scheduler.
@@ -51,6 +53,28 @@ pub struct EngineConfig {
     pub swarm_allow: Vec<String>,
     /// What SIGHUP can change.
     pub reloadable: ReloadableConfig,
+}
+
+/// How registries are reached.
+#[derive(Clone, Debug)]
+pub struct RegistrySettings {
+    pub proxy: skep_registry::ProxyConfig,
+    /// At the same time, in the whole daemon.
+    pub downloads: usize,
+    pub uploads: usize,
+    /// Of one layer, before it has failed.
+    pub attempts: u32,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self {
+            proxy: skep_registry::ProxyConfig::default(),
+            downloads: 3,
+            uploads: 5,
+            attempts: 5,
+        }
+    }
 }
 
 /// An OCI runtime binary.
@@ -149,6 +173,7 @@ impl EngineConfig {
             experimental: false,
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
+            registry: RegistrySettings::default(),
             shutdown_timeout: 15,
             generic_resources: Vec::new(),
             swarm_allow: Vec::new(),

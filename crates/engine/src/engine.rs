@@ -19,6 +19,7 @@ use crate::exec::ExecInstance;
 use crate::host::HostFacts;
 use crate::network_config;
 use crate::persist::RootLock;
+use crate::registry::Registries;
 use crate::task_files::TaskFile;
 use crate::types::StopOptions;
 use crate::volumes::VolumeStore;
@@ -33,6 +34,7 @@ pub struct Engine {
     pub(crate) volumes: Arc<VolumeStore>,
     pub(crate) images: ImageStore,
     pub(crate) networks: LocalNetworks,
+    pub(crate) registries: Registries,
     pub(crate) runtime: Runtime,
     pub(crate) execs: Mutex<HashMap<String, Arc<ExecInstance>>>,
     /// Secrets and configs by container. In memory only.
@@ -68,6 +70,7 @@ impl Engine {
         runtime.shim.clone_from(&config.shim);
         let runtime = Runtime::new(runtime)?;
         let seccomp = default_seccomp(config.seccomp_profile.as_deref())?;
+        let registries = Registries::new(&config)?;
         let id = daemon_id(&root)?;
         let engine = Arc::new(Self {
             reloadable: RwLock::new(config.reloadable.clone()),
@@ -81,6 +84,7 @@ impl Engine {
             volumes,
             images,
             networks,
+            registries,
             runtime,
             seccomp,
             id,

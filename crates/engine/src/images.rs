@@ -364,7 +364,7 @@ fn progress_message(progress: skep_image::Progress) -> ProgressMessage {
             current: i64::try_from(progress.current).ok(),
             total: i64::try_from(progress.total).ok(),
         }),
-        stream: None,
+        ..ProgressMessage::default()
     }
 }
 
@@ -373,7 +373,7 @@ fn offset_time(at: UnixNanos) -> Result<time::OffsetDateTime> {
         .map_err(|error| EngineError::invalid(error.to_string()))
 }
 
-fn received<T: Send + 'static>(
+pub(crate) fn received<T: Send + 'static>(
     receiver: mpsc::Receiver<T>,
 ) -> futures::stream::BoxStream<'static, T> {
     futures::stream::unfold(receiver, |mut receiver| async move {

@@ -43,6 +43,7 @@ mod networks;
 mod oci;
 mod persist;
 mod prune;
+mod registry;
 mod remove;
 mod restart;
 mod restore;
@@ -60,12 +61,15 @@ mod update;
 mod volumes;
 mod wait;
 
-pub use config::{EngineConfig, NetworkOptions, OciRuntime, ReloadableConfig};
+pub use config::{EngineConfig, NetworkOptions, OciRuntime, RegistrySettings, ReloadableConfig};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, Result};
 pub use events::EventBus;
 pub use filters::Filters;
 pub use generic_resources::parse_generic_resources;
+pub use registry::{PullOptions, PushOptions, reference as pull_reference};
+pub use skep_image::{AnyReference, Reference};
+pub use skep_registry::{Credentials, Platform, ProxyConfig, RegistryError, check_mirror};
 pub use time::UnixNanos;
 pub use types::*;
 

@@ -226,6 +226,9 @@ pub struct ProgressMessage {
     pub id: Option<String>,
     #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
     pub progress_detail: Option<m::ProgressDetail>,
+    /// What programs read beside the text: an id, a digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aux: Option<serde_json::Value>,
 }
 
 /// Progress until the end or the first error.

@@ -54,8 +54,8 @@ mod unpack;
 mod words;
 
 pub use commit::CommitOptions;
-pub use db::{RemoteBlob, StoredManifest};
 pub use config::{History, ImageConfig, RootFs, RunConfig};
+pub use db::{RemoteBlob, StoredManifest};
 pub use error::{ErrorKind, ImageError};
 pub use image::{Image, ImageId};
 pub use import::ImportOptions;

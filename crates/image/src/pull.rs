@@ -125,7 +125,9 @@ impl ImageStore {
                 None => {
                     fetched += 1;
                     let Some((index, file)) = feed.next() else {
-                        return Some(Err(ImageError::Invalid("the pull was cancelled".to_owned())));
+                        return Some(Err(ImageError::Invalid(
+                            "the pull was cancelled".to_owned(),
+                        )));
                     };
                     let layer = &image.layers[index];
                     if layer.size > limit {
@@ -171,11 +173,7 @@ impl ImageStore {
     }
 
     /// The same layer may be here on top of others.
-    fn local_blob(
-        &self,
-        layer: &PulledLayer,
-        spool: &mut Spool,
-    ) -> Option<crate::spool::Spooled> {
+    fn local_blob(&self, layer: &PulledLayer, spool: &mut Spool) -> Option<crate::spool::Spooled> {
         let id = BlobId {
             digest: layer.digest.clone(),
             packed: false,

@@ -191,8 +191,7 @@ impl Push {
             media_type: GZIP,
             made: true,
         };
-        let file =
-            File::create(&blob.path).context(|| format!("write {}", blob.path.display()))?;
+        let file = File::create(&blob.path).context(|| format!("write {}", blob.path.display()))?;
         let mut content = self.inner.blobs.layer_tar(&layer.record.blob)?;
         let out = Measured {
             inner: BufWriter::with_capacity(BUFFER, file),

@@ -135,7 +135,11 @@ impl Auth {
             .map_err(|error| match error {
                 // As Go's client wraps what its transport says.
                 RegistryError::Api { code, text } => RegistryError::Api {
-                    code: if code == Code::Denied { Code::Other } else { code },
+                    code: if code == Code::Denied {
+                        Code::Other
+                    } else {
+                        code
+                    },
                     text: format!("{} {:?}: {text}", go_method(method), without_query(url)),
                 },
                 other => other,
@@ -225,7 +229,9 @@ impl Auth {
         ];
         let mut ask = Ask::new(Method::POST, realm.to_owned())
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        ask.body = serde_urlencoded::to_string(&form).unwrap_or_default().into();
+        ask.body = serde_urlencoded::to_string(&form)
+            .unwrap_or_default()
+            .into();
         ask
     }
 }

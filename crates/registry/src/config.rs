@@ -184,9 +184,7 @@ pub fn check_mirror(mirror: &str) -> Result<String, RegistryError> {
         ));
     }
     if rest.contains(['?', '#']) {
-        return bad(format!(
-            "query or fragment at end of the URI {mirror:?}"
-        ));
+        return bad(format!("query or fragment at end of the URI {mirror:?}"));
     }
     let host = rest.split('/').next().unwrap_or_default();
     if let Some((user, at)) = host.rsplit_once('@') {

@@ -104,7 +104,11 @@ impl Connector {
 async fn dial(name: &str, port: u16) -> Result<TcpStream, ConnectFailure> {
     let found = timeout(DIAL, tokio::net::lookup_host((name, port))).await;
     let addresses = match found {
-        Err(_) => return Err(ConnectFailure(format!("dial tcp: lookup {name}: i/o timeout"))),
+        Err(_) => {
+            return Err(ConnectFailure(format!(
+                "dial tcp: lookup {name}: i/o timeout"
+            )));
+        }
         Ok(Err(error)) => return Err(ConnectFailure(lookup_text(name, &error))),
         Ok(Ok(addresses)) => addresses,
     };
@@ -144,7 +148,8 @@ pub(crate) fn os_text(error: &io::Error) -> String {
 }
 
 async fn tunnel(socket: &mut TcpStream, target: &str, proxy: &Proxy) -> Result<(), ConnectFailure> {
-    let failed = |error: io::Error| ConnectFailure(format!("proxyconnect tcp: {}", os_text(&error)));
+    let failed =
+        |error: io::Error| ConnectFailure(format!("proxyconnect tcp: {}", os_text(&error)));
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
     if let Some(authorization) = &proxy.authorization {
         request.push_str("Proxy-Authorization: ");
@@ -157,7 +162,9 @@ async fn tunnel(socket: &mut TcpStream, target: &str, proxy: &Proxy) -> Result<(
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         if answer.len() > PROXY_ANSWER_MAX {
-            return Err(ConnectFailure("proxyconnect tcp: answer too large".to_owned()));
+            return Err(ConnectFailure(
+                "proxyconnect tcp: answer too large".to_owned(),
+            ));
         }
         answer.push(socket.read_u8().await.map_err(failed)?);
     }
@@ -171,7 +178,9 @@ async fn tunnel(socket: &mut TcpStream, target: &str, proxy: &Proxy) -> Result<(
     if status.starts_with('2') {
         return Ok(());
     }
-    let reason = status.split_once(' ').map_or(status.as_str(), |(_, text)| text);
+    let reason = status
+        .split_once(' ')
+        .map_or(status.as_str(), |(_, text)| text);
     Err(ConnectFailure(reason.to_owned()))
 }
 

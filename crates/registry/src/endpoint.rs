@@ -110,7 +110,7 @@ pub struct Attempts {
 
 impl Attempts {
     /// The next endpoint, or the reason why the last one was not good enough.
-    pub fn next(&mut self) -> Result<Endpoint, RegistryError> {
+    pub fn take_next(&mut self) -> Result<Endpoint, RegistryError> {
         while let Some(endpoint) = self.left.pop_front() {
             if endpoint.scheme == "https" || !self.speaks_tls.contains(&endpoint.host) {
                 return Ok(endpoint);
@@ -193,17 +193,17 @@ mod tests {
             reason: "refused".to_owned(),
         };
         let mut attempts = registry(&[]).attempts(&reference, true).await;
-        let https = attempts.next().unwrap();
+        let https = attempts.take_next().unwrap();
         assert_eq!((https.scheme, https.verify), ("https", false));
         attempts.failed(&https, transport).unwrap();
-        assert_eq!(attempts.next().unwrap().scheme, "http");
+        assert_eq!(attempts.take_next().unwrap().scheme, "http");
 
         let mut attempts = registry(&[]).attempts(&reference, true).await;
-        let https = attempts.next().unwrap();
+        let https = attempts.take_next().unwrap();
         let answered = RegistryError::Status("500 Internal Server Error".to_owned());
         attempts.failed(&https, answered).unwrap();
         assert_eq!(
-            attempts.next().unwrap_err().to_string(),
+            attempts.take_next().unwrap_err().to_string(),
             "received unexpected HTTP status: 500 Internal Server Error"
         );
     }

@@ -221,9 +221,9 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> String {
         }
         if let Some(hyper) = at.downcast_ref::<hyper::Error>() {
             if hyper.is_incomplete_message() || hyper.is_closed() {
-                deepest = "EOF".to_owned();
+                "EOF".clone_into(&mut deepest);
             } else if hyper.is_parse() {
-                deepest = "net/http: malformed HTTP response".to_owned();
+                "net/http: malformed HTTP response".clone_into(&mut deepest);
             }
         } else {
             deepest = at.to_string();
@@ -241,13 +241,15 @@ pub(crate) async fn document(
 ) -> Result<Bytes, RegistryError> {
     let mut body = answer.into_body();
     let mut bytes = BytesMut::new();
-    while let Some(frame) = next_frame(&mut body).await.map_err(|error| {
-        RegistryError::Transport {
-            method: "Get",
-            url: what.to_owned(),
-            reason: error,
-        }
-    })? {
+    while let Some(frame) =
+        next_frame(&mut body)
+            .await
+            .map_err(|error| RegistryError::Transport {
+                method: "Get",
+                url: what.to_owned(),
+                reason: error,
+            })?
+    {
         if bytes.len() + frame.len() > limit {
             return Err(RegistryError::Refused(format!(
                 "{what} is larger than {limit} bytes"
@@ -277,7 +279,9 @@ pub(crate) async fn next_frame(body: &mut Incoming) -> Result<Option<Bytes>, Str
 }
 
 /// Passes a success on and turns everything else into the error it means.
-pub(crate) async fn checked(answer: Response<Incoming>) -> Result<Response<Incoming>, RegistryError> {
+pub(crate) async fn checked(
+    answer: Response<Incoming>,
+) -> Result<Response<Incoming>, RegistryError> {
     if answer.status().is_success() {
         return Ok(answer);
     }
@@ -370,21 +374,12 @@ fn parse_failure(status: StatusCode, json: bool, body: &str) -> RegistryError {
 fn coded(code: &str, message: &str) -> RegistryError {
     let (known, default) = match code {
         "UNAUTHORIZED" => (Code::Unauthorized, "authentication required"),
-        "DENIED" => (
-            Code::Denied,
-            "requested access to the resource is denied",
-        ),
+        "DENIED" => (Code::Denied, "requested access to the resource is denied"),
         "MANIFEST_UNKNOWN" => (Code::ManifestUnknown, "manifest unknown"),
-        "NAME_UNKNOWN" => (
-            Code::NameUnknown,
-            "repository name not known to registry",
-        ),
+        "NAME_UNKNOWN" => (Code::NameUnknown, "repository name not known to registry"),
         "BLOB_UNKNOWN" => (Code::BlobUnknown, "blob unknown to registry"),
         "TOOMANYREQUESTS" => (Code::TooManyRequests, "too many requests"),
-        "UNSUPPORTED" => (
-            Code::Unsupported,
-            "The operation is unsupported.",
-        ),
+        "UNSUPPORTED" => (Code::Unsupported, "The operation is unsupported."),
         _ => (Code::Other, "unknown error"),
     };
     let name = if code.is_empty() { "UNKNOWN" } else { code };
@@ -424,7 +419,11 @@ mod tests {
             "manifest unknown: manifest unknown"
         );
         assert_eq!(
-            parse(429, true, r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#),
+            parse(
+                429,
+                true,
+                r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#
+            ),
             "toomanyrequests: You have reached your pull rate limit."
         );
         assert_eq!(
@@ -432,7 +431,10 @@ mod tests {
             "unauthorized: incorrect username or password"
         );
         assert_eq!(parse(429, false, "slow down"), "toomanyrequests: slow down");
-        assert_eq!(parse(401, true, "{}"), "unauthorized: authentication required");
+        assert_eq!(
+            parse(401, true, "{}"),
+            "unauthorized: authentication required"
+        );
         assert_eq!(
             parse(400, true, "{}"),
             "error parsing HTTP 400 response body: no error details found in HTTP response body: \"{}\""

@@ -40,9 +40,8 @@ impl Registry {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| {
-            RegistryError::Invalid(format!("no endpoints found for {host}"))
-        }))
+        Err(last
+            .unwrap_or_else(|| RegistryError::Invalid(format!("no endpoints found for {host}"))))
     }
 
     async fn login_at(

@@ -281,7 +281,12 @@ mod tests {
             media_type::OCI_INDEX,
             descriptor("")
         );
-        assert!(read(&both, "").unwrap_err().to_string().contains("should not have"));
+        assert!(
+            read(&both, "")
+                .unwrap_err()
+                .to_string()
+                .contains("should not have")
+        );
         assert!(read("[]", "").is_err());
         assert!(read("{}", "").is_err());
     }

@@ -11,7 +11,11 @@ pub struct Platform {
     pub architecture: String,
     #[serde(default)]
     pub os: String,
-    #[serde(default, rename = "os.version", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        rename = "os.version",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub os_version: String,
     #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
@@ -227,14 +231,26 @@ mod tests {
     #[test]
     fn the_best_variant_ranks_first_and_other_machines_not_at_all() {
         let v3 = platform("linux/amd64/v3");
-        let ranks: Vec<_> = ["linux/amd64/v3", "linux/amd64", "linux/386", "linux/amd64/v4"]
-            .map(|text| v3.rank(&platform(text)))
-            .into();
+        let ranks: Vec<_> = [
+            "linux/amd64/v3",
+            "linux/amd64",
+            "linux/386",
+            "linux/amd64/v4",
+        ]
+        .map(|text| v3.rank(&platform(text)))
+        .into();
         assert_eq!(ranks, [Some(0), Some(2), Some(3), None]);
         let arm = platform("linux/arm/v7");
         assert_eq!(arm.rank(&platform("linux/arm/v6")), Some(1));
         assert_eq!(arm.rank(&platform("linux/arm64")), None);
-        assert!(platform("linux/arm64").rank(&platform("linux/arm/v7")).is_some());
-        assert_eq!(platform("linux/amd64").rank(&platform("windows/amd64")), None);
+        assert!(
+            platform("linux/arm64")
+                .rank(&platform("linux/arm/v7"))
+                .is_some()
+        );
+        assert_eq!(
+            platform("linux/amd64").rank(&platform("windows/amd64")),
+            None
+        );
     }
 }

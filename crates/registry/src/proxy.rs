@@ -106,7 +106,9 @@ impl ProxyConfig {
 fn parse(address: &str) -> Result<Proxy, String> {
     let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
     if scheme != "http" {
-        return Err(format!("proxyconnect tcp: unsupported proxy scheme {scheme:?}"));
+        return Err(format!(
+            "proxyconnect tcp: unsupported proxy scheme {scheme:?}"
+        ));
     }
     let authority = rest.split('/').next().unwrap_or_default();
     let (user, host) = match authority.rsplit_once('@') {

@@ -33,7 +33,10 @@ pub(crate) fn resolve(from: &str, location: &str) -> Result<String, RegistryErro
     } else if location.starts_with('?') {
         format!("{scheme}://{authority}{}{location}", base.path())
     } else {
-        let directory = base.path().rsplit_once('/').map_or("", |(before, _)| before);
+        let directory = base
+            .path()
+            .rsplit_once('/')
+            .map_or("", |(before, _)| before);
         format!("{scheme}://{authority}{directory}/{location}")
     };
     let parsed: Uri = absolute.parse().map_err(|_| refused())?;

@@ -55,8 +55,7 @@ impl Registry {
             Some(host) => (self.v1_endpoint(host).await?, name),
         };
         let limit = limit.to_string();
-        let query =
-            serde_urlencoded::to_string([("q", name), ("n", &limit)]).unwrap_or_default();
+        let query = serde_urlencoded::to_string([("q", name), ("n", &limit)]).unwrap_or_default();
         let mut ask = Ask::get(endpoint.url(&format!("/v1/search?{query}"))).quick();
         let http = Http::new(&self.config, &endpoint)?;
         if !credentials.identity_token.is_empty() && !credentials.username.is_empty() {
@@ -88,9 +87,9 @@ impl Registry {
         let mut https = None;
         for endpoint in self.endpoints(host, false).await {
             let http = Http::new(&self.config, &endpoint)?;
-            let error = match http.send(&Ask::get(endpoint.url("/v1/_ping")).quick()).await {
-                Ok(_) => return Ok(endpoint),
-                Err(error) => error,
+            let ping = Ask::get(endpoint.url("/v1/_ping")).quick();
+            let Err(error) = http.send(&ping).await else {
+                return Ok(endpoint);
             };
             let Some(first) = https.take() else {
                 if endpoint.verify {
@@ -150,7 +149,10 @@ mod tests {
             "invalid repository name: repository name (https://x) should not have a scheme"
         );
         let error = registry.search("x", 101, &nobody).await.unwrap_err();
-        assert_eq!(error.to_string(), "limit 101 is outside the range of [1, 100]");
+        assert_eq!(
+            error.to_string(),
+            "limit 101 is outside the range of [1, 100]"
+        );
     }
 
     #[test]

@@ -92,7 +92,9 @@ impl HostFiles {
             Ok(entries) => entries
                 .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
                 .collect::<Vec<_>>(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
             Err(error) => return Err(failed(dir, error)),
         };
         names.sort();
@@ -124,7 +126,7 @@ impl HostFiles {
                         "missing client certificate {certificate} for key {name}"
                     )));
                 }
-            } else if name.ends_with(".crt") {
+            } else if name.strip_suffix(".crt").is_some() {
                 found.authorities.extend(certificates(&read(name)?));
             }
         }
@@ -262,9 +264,7 @@ impl ServerCertVerifier for Unverified {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -284,7 +284,6 @@ pub(crate) fn go_text(error: &std::io::Error) -> String {
     match tls {
         Error::InvalidMessage(_) => "http: server gave HTTP response to HTTPS client".to_owned(),
         Error::InvalidCertificate(reason) => match reason {
-            CertificateError::UnknownIssuer => x509("certificate signed by unknown authority"),
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
@@ -292,13 +291,18 @@ pub(crate) fn go_text(error: &std::io::Error) -> String {
                 x509("certificate has expired or is not yet valid")
             }
             CertificateError::NotValidForName => x509("certificate is not valid for this name"),
-            CertificateError::NotValidForNameContext { expected, presented } => x509(&format!(
+            CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            } => x509(&format!(
                 "certificate is valid for {}, not {}",
                 presented.join(", "),
                 expected.to_str()
             )),
-            // A certificate of its own making that nobody vouches for.
-            CertificateError::Other(_) => x509("certificate signed by unknown authority"),
+            // The second: a certificate of its own making that nobody vouches for.
+            CertificateError::UnknownIssuer | CertificateError::Other(_) => {
+                x509("certificate signed by unknown authority")
+            }
             other => x509(&other.to_string()),
         },
         Error::AlertReceived(alert) => format!("remote error: tls: {alert:?}"),

@@ -34,7 +34,9 @@ pub type UploadBody = Arc<dyn Fn(u64) + Send + Sync>;
 pub enum Mounted {
     Yes,
     /// It wants the content, and said where to.
-    No { upload: String },
+    No {
+        upload: String,
+    },
 }
 
 impl Repository {
@@ -89,8 +91,8 @@ impl Repository {
         let answer = checked(answer).await?;
         let next = Self::location(place, &answer)?;
         let separator = if next.contains('?') { '&' } else { '?' };
-        let query = serde_urlencoded::to_string([("digest", blob.digest.as_str())])
-            .unwrap_or_default();
+        let query =
+            serde_urlencoded::to_string([("digest", blob.digest.as_str())]).unwrap_or_default();
         let mut ask = Ask::new(Method::PUT, format!("{next}{separator}{query}"))
             .header(http::header::CONTENT_LENGTH, "0");
         ask.patience = UPLOAD;
@@ -106,8 +108,7 @@ impl Repository {
             return Ok(());
         };
         let separator = if upload.contains('?') { '&' } else { '?' };
-        let query =
-            serde_urlencoded::to_string([("digest", digest.as_str())]).unwrap_or_default();
+        let query = serde_urlencoded::to_string([("digest", digest.as_str())]).unwrap_or_default();
         let mut ask = Ask::new(Method::PUT, format!("{upload}{separator}{query}"))
             .header(http::header::CONTENT_TYPE, "application/octet-stream");
         ask.body = bytes;

@@ -10,11 +10,14 @@ mod docker;
 mod lab;
 mod machine;
 mod programs;
+mod registry;
 mod wait;
+pub mod web;
 
 pub use daemon::{Daemon, DaemonBuilder};
 pub use docker::{Docker, Outcome};
 pub use lab::{Lab, LabBuilder, LabNode};
 pub use machine::Machine;
 pub use programs::image_tarball;
+pub use registry::{Registry, RegistryOptions};
 pub use wait::{eventually, eventually_within};

@@ -61,6 +61,34 @@ impl Machine {
         inside(&self.files.namespace(Fabric::OUTSIDE), program)
     }
 
+    /// A listener inside the machine, for servers of the test's own.
+    pub fn listen(&self, address: std::net::SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+        self.inside_of(move || std::net::TcpListener::bind(address))
+    }
+
+    /// A connection from inside the machine.
+    pub fn connect(&self, address: std::net::SocketAddr) -> anyhow::Result<std::net::TcpStream> {
+        self.inside_of(move || std::net::TcpStream::connect(address))
+    }
+
+    /// Makes a socket in the machine's namespace; it stays there whoever uses it.
+    fn inside_of<T: Send>(
+        &self,
+        make: impl FnOnce() -> std::io::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        let namespace = std::fs::File::open(self.files.namespace(NAME))?;
+        std::thread::scope(|scope| {
+            let made = scope.spawn(move || {
+                use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+                let kind = Some(LinkNameSpaceType::Network);
+                // Only this thread, which ends here.
+                move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind)?;
+                make()
+            });
+            Ok(made.join().expect("making a socket does not panic")?)
+        })
+    }
+
     /// The machine's links, by name.
     pub fn links(&self) -> anyhow::Result<Vec<String>> {
         let namespace = Namespace::open(&self.files.namespace(NAME))?;

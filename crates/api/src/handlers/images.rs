@@ -239,9 +239,8 @@ pub(crate) async fn save(call: Call<ApiState>) -> ApiResult {
 }
 
 pub(crate) async fn create(mut call: Call<ApiState>) -> ApiResult {
-    let image = call.query.get("fromImage");
-    if !image.is_empty() {
-        return Err(pull_refused(image, call.query.get("tag")));
+    if !call.query.get("fromImage").is_empty() {
+        return super::registry::pull(call).await;
     }
     let source = call.query.get("fromSrc").to_owned();
     if source != "-" {
@@ -269,22 +268,8 @@ pub(crate) async fn create(mut call: Call<ApiState>) -> ApiResult {
     status_or_progress(progress).await
 }
 
-/// `docker run` of an image that is not here ends up at this: it has to say what can be done.
-fn pull_refused(image: &str, tag: &str) -> ApiError {
-    let separator = if tag.contains(':') { "@" } else { ":" };
-    let name = if tag.is_empty() {
-        image.to_owned()
-    } else {
-        format!("{image}{separator}{tag}")
-    };
-    ApiError::not_implemented(format!(
-        "skep cannot pull {name}: pulling from registries is not implemented yet; \
-         bring the image here with 'docker load' or 'docker import'"
-    ))
-}
-
 /// An error that comes before any progress is a status; later it is part of the stream.
-async fn status_or_progress(mut progress: ProgressStream) -> ApiResult {
+pub(crate) async fn status_or_progress(mut progress: ProgressStream) -> ApiResult {
     let first = match progress.next().await {
         Some(Err(error)) => return Err(error.into()),
         first => first,
@@ -322,22 +307,6 @@ mod tests {
         assert_eq!(
             &progress_line(Err(EngineError::system("bad tar")))[..],
             b"{\"errorDetail\":{\"message\":\"bad tar\"},\"error\":\"bad tar\"}\r\n"
-        );
-    }
-
-    #[test]
-    fn a_pull_names_the_image_and_the_way_out() {
-        let error = pull_refused("busybox", "1.36");
-        assert_eq!(error.status, StatusCode::NOT_IMPLEMENTED);
-        assert!(
-            error.message.starts_with("skep cannot pull busybox:1.36:"),
-            "{}",
-            error.message
-        );
-        assert!(
-            pull_refused("a", "sha256:ff")
-                .message
-                .contains("a@sha256:ff")
         );
     }
 

@@ -127,9 +127,9 @@ pub(super) const GROUPS: &[Group] = &[
     ),
     group(
         "run of an image that is not here, pull",
-        "",
+        "`-a`, `-q`, `--platform`",
         &["POST /images/create"],
-        "all of it: pulling comes with registries; the error says so",
+        "",
     ),
     group(
         "start, attach",

@@ -162,6 +162,7 @@ impl Controller for TaskController {
         let engine = &self.engine;
         let request = request::request(&self.task, &self.template(), &engine.config.swarm_allow)
             .map_err(ControllerError::Fatal)?;
+        super::pull::ensure(engine, &self.task).await?;
         match engine
             .create_container(Some(self.name.clone()), request)
             .await

@@ -10,6 +10,7 @@ mod controller;
 mod describe;
 mod extras;
 mod files;
+mod pull;
 mod request;
 mod template;
 

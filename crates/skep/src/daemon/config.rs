@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use bollard_stubs::models as m;
 use serde_json::Value;
-use skep_engine::{EngineConfig, NetworkOptions, OciRuntime, ReloadableConfig};
+use skep_engine::{
+    EngineConfig, NetworkOptions, OciRuntime, ProxyConfig, RegistrySettings, ReloadableConfig,
+    check_mirror,
+};
 
 use super::settings::Settings;
 
@@ -48,7 +51,12 @@ pub(crate) fn engine(settings: &Settings) -> anyhow::Result<EngineConfig> {
     config.debug = settings.bool("debug");
     config.experimental = settings.bool("experimental");
     config.insecure_registries = settings.list("insecure-registry");
-    config.registry_mirrors = settings.list("registry-mirror");
+    config.registry_mirrors = settings
+        .list("registry-mirror")
+        .iter()
+        .map(|mirror| check_mirror(mirror))
+        .collect::<Result<_, _>>()?;
+    config.registry = registry(settings)?;
     config.shutdown_timeout = settings.int("shutdown-timeout");
     config.generic_resources =
         skep_engine::parse_generic_resources(&settings.list("node-generic-resource"))
@@ -66,6 +74,53 @@ fn swarm_allow(settings: &Settings) -> anyhow::Result<Vec<String>> {
         Some(word) => bail!("swarm-allow: unknown \"{word}\": use {}", known.join(", ")),
         None => Ok(allowed),
     }
+}
+
+/// Proxies come from the flags or daemon.json's `proxies`, else from the environment.
+fn registry(settings: &Settings) -> anyhow::Result<RegistrySettings> {
+    let file = settings.map("proxies");
+    if let Some(unknown) = file
+        .keys()
+        .find(|key| !["http-proxy", "https-proxy", "no-proxy"].contains(&key.as_str()))
+    {
+        bail!("the following directives don't match any configuration option: proxies.{unknown}");
+    }
+    let of = |name: &'static str| -> anyhow::Result<String> {
+        let from_file = file.get(name).and_then(Value::as_str).unwrap_or_default();
+        match settings.optional(name) {
+            Some(_) if !from_file.is_empty() => bail!(
+                "the following directives are specified both as a flag and in the configuration file: {name}"
+            ),
+            Some(flag) => Ok(flag),
+            None => Ok(from_file.to_owned()),
+        }
+    };
+    let proxy = ProxyConfig {
+        http: of("http-proxy")?,
+        https: of("https-proxy")?,
+        no_proxy: of("no-proxy")?,
+    };
+    let count = |name: &'static str, what: &str| {
+        let given = settings.int(name);
+        // dockerd takes 0 as "the default".
+        match usize::try_from(given) {
+            Ok(0) => Ok(None),
+            Ok(count) => Ok(Some(count)),
+            Err(_) => bail!("invalid {what}: {given}"),
+        }
+    };
+    let default = RegistrySettings::default();
+    let attempts = count("max-download-attempts", "max download attempts")?;
+    Ok(RegistrySettings {
+        proxy: proxy.or_environment(),
+        downloads: count("max-concurrent-downloads", "max concurrent downloads")?
+            .unwrap_or(default.downloads),
+        uploads: count("max-concurrent-uploads", "max concurrent uploads")?
+            .unwrap_or(default.uploads),
+        attempts: attempts
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(default.attempts),
+    })
 }
 
 /// The part that SIGHUP may change.
