@@ -1,5 +1,8 @@
 //! A cluster that is hurt: killed leaders, lost quorums, partitions, nodes that may not return.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use skep_testkit::{Lab, eventually, eventually_within};
@@ -318,4 +321,113 @@ fn logs_of_tasks_on_other_nodes_are_followed_and_a_dead_node_does_not_hold_them_
         "{:?}",
         started.elapsed()
     );
+}
+
+#[test]
+fn garbage_on_the_swarms_port_harms_nobody() {
+    let lab = Lab::of(1, 0);
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 4096],
+        b"\x16\x03\x01\xff\xff",
+        b"",
+    ] {
+        let mut stream = lab.inside("outside", || {
+            std::net::TcpStream::connect("10.231.0.2:2377").expect("the port is open")
+        });
+        // It may hang up in the middle: that is its right.
+        let _ = stream.write_all(garbage);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    lab.ok("m1", "config create works /etc/hostname");
+}
+
+#[test]
+fn a_taken_port_is_said_and_leaves_no_swarm() {
+    let lab = Lab::builder()
+        .single("one")
+        .start()
+        .expect("the lab starts");
+    let taken = lab.inside("one", || {
+        std::net::TcpListener::bind("0.0.0.0:2377").expect("the port is free")
+    });
+    let error = lab.sh("one", "swarm init").fails_with(1);
+    assert!(error.contains("address already in use"), "{error}");
+    assert_eq!(
+        lab.ok("one", "info --format {{.Swarm.LocalNodeState}}"),
+        "inactive"
+    );
+    drop(taken);
+    lab.ok("one", "swarm init");
+}
+
+#[test]
+fn a_quorum_over_slow_and_lossy_cables_still_accepts_writes() {
+    let lab = Lab::of(3, 0);
+    for node in ["m1", "m2", "m3"] {
+        lab.slow(node, Duration::from_millis(20), 0.02);
+    }
+    for number in 0..5 {
+        eventually_within(BOUND, "a write is accepted", || {
+            let outcome = lab.sh("m2", &format!("config create c{number} /etc/hostname"));
+            if outcome.code == 0 || outcome.stderr.contains("already exists") {
+                Ok(())
+            } else {
+                Err(outcome.to_string())
+            }
+        });
+    }
+    lab.heal(&["m1", "m2", "m3"]);
+    eventually_says(&lab, "m3", "config ls --format {{.Name}}", "c4");
+}
+
+#[test]
+fn a_followed_log_goes_on_with_the_living_when_a_node_dies() {
+    let lab = Lab::builder()
+        .managers(1)
+        .workers(2)
+        .image("timecheck")
+        .start()
+        .expect("the lab starts");
+    lab.ok(
+        "m1",
+        "service create --detach --name s --mode global --constraint node.role==worker skep/timecheck:1.0",
+    );
+    eventually_says(&lab, "m1", "service logs s", "@w2 ");
+    let mut follow = lab
+        .node("m1")
+        .docker()
+        .command(["service", "logs", "-f", "--tail", "0", "s"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the docker CLI can be run");
+    let output = follow.stdout.take().expect("its output is a pipe");
+    let (said, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // The test may have seen enough.
+            let _ = said.send(line);
+        }
+    });
+    let next_of = |node: &str| {
+        let until = Instant::now() + BOUND;
+        while Instant::now() < until {
+            match lines.recv_timeout(BOUND) {
+                Ok(line) if line.contains(&format!("@{node} ")) => return,
+                Ok(_) => {}
+                Err(error) => panic!("no line of {node}: {error}"),
+            }
+        }
+        panic!("no line of {node}");
+    };
+    next_of("w1");
+    next_of("w2");
+    lab.off("w2");
+    // What was on its way is followed by lines that were written since.
+    while lines.try_recv().is_ok() {}
+    next_of("w1");
+    next_of("w1");
+    follow.kill().expect("it follows still");
+    follow.wait().expect("it can be waited for");
 }
