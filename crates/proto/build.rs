@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "docker/swarmkit/v1/types.proto",
     "docker/swarmkit/v1/specs.proto",
     "docker/swarmkit/v1/objects.proto",
@@ -16,6 +16,7 @@ const FILES: [&str; 13] = [
     "docker/swarmkit/v1/watch.proto",
     "docker/swarmkit/v1/snapshot.proto",
     "raftpb/raft.proto",
+    "skep/v1/endpoints.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

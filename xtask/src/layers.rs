@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("skep-reference", 1),
     ("skep-orchestrator", 1),
     ("skep-scheduler", 1),
+    ("skep-allocator", 1),
     // L2 mechanisms
     ("skep-store", 2),
     ("skep-raft", 2),

@@ -118,7 +118,7 @@ impl Agent {
             leaving: CancellationToken::new(),
             stop,
         });
-        let sessions = tokio::spawn(sessions(Arc::clone(&shared)));
+        let sessions = tokio::spawn(together(Arc::clone(&shared)));
         Ok(Self {
             shared,
             sessions: Mutex::new(Some(sessions)),
@@ -162,6 +162,11 @@ impl Agent {
             changed
         });
     }
+}
+
+async fn together(shared: Arc<Shared>) {
+    let endpoints = crate::endpoints::follow(&*shared.dispatcher, &*shared.executor, &shared.stop);
+    tokio::join!(sessions(Arc::clone(&shared)), endpoints);
 }
 
 async fn sessions(shared: Arc<Shared>) {

@@ -31,6 +31,14 @@ pub trait DispatcherClient: Send + Sync + 'static {
         &self,
         request: proto::AssignmentsRequest,
     ) -> Result<ResponseStream<proto::AssignmentsMessage>, Status>;
+
+    /// The endpoint feed of skep's managers; others do not have it.
+    async fn endpoints(
+        &self,
+        _request: proto::feed::WatchEndpointsRequest,
+    ) -> Result<ResponseStream<proto::feed::EndpointUpdate>, Status> {
+        Err(Status::unimplemented("this manager has no endpoint feed"))
+    }
 }
 
 #[async_trait::async_trait]

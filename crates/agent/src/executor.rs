@@ -21,6 +21,14 @@ pub trait Executor: Send + Sync + 'static {
         dependencies: Arc<Dependencies>,
     ) -> Result<Arc<dyn Controller>, ControllerError>;
 
+    /// Who is where on the networks of this node changed. What is not in the update is as it was.
+    async fn set_endpoints(
+        &self,
+        _update: proto::feed::EndpointUpdate,
+    ) -> Result<(), ControllerError> {
+        Ok(())
+    }
+
     async fn set_network_bootstrap_keys(
         &self,
         keys: &[proto::EncryptionKey],

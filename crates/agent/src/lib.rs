@@ -20,6 +20,7 @@ mod assignments;
 mod client;
 mod controller;
 mod dependencies;
+mod endpoints;
 mod executor;
 mod log_subscription;
 mod session;

@@ -117,11 +117,16 @@ pub struct NetworkOptions {
     pub bridge: Option<String>,
     pub bip: Option<String>,
     pub fixed_cidr: Option<String>,
+    /// `--ipv6`: the default bridge has IPv6 too.
+    pub ipv6: bool,
+    pub fixed_cidr_v6: Option<String>,
     pub default_gateway: Option<IpAddr>,
     pub default_address_pools: Vec<(String, u8)>,
     pub mtu: Option<u32>,
     /// Program the firewall and masquerade.
     pub iptables: bool,
+    /// The same for IPv6.
+    pub ip6tables: bool,
     pub ip_forward: bool,
     pub ip_masq: bool,
     pub icc: bool,
@@ -164,6 +169,7 @@ impl EngineConfig {
             init_path: None,
             network: NetworkOptions {
                 iptables: true,
+                ip6tables: true,
                 ip_forward: true,
                 ip_masq: true,
                 icc: true,

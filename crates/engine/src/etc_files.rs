@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use skep_network::{DnsSettings, Endpoint, HostsRequest, ResolverPlace};
+use skep_network::{
+    DnsSettings, Endpoint, GATEWAY_BRIDGE, HostsRequest, ResolverPlace, ResolverSettings,
+};
 
 use crate::config::NetworkOptions;
 use crate::container::Record;
@@ -33,11 +35,13 @@ pub(crate) fn write(
         let _ = writeln!(hosts, "{address}\t{names}");
     }
     std::fs::write(dir.join("hosts"), hosts)?;
-    let host = host_resolver(network, record.network_mode() == "host");
-    std::fs::write(
-        dir.join("resolv.conf"),
-        resolv_conf(record, endpoints, network, &host)?,
-    )?;
+    let resolv_conf = if endpoints.iter().any(has_names) {
+        resolver(record, network)?.0
+    } else {
+        let host = host_resolver(network, record.network_mode() == "host");
+        resolv_conf(record, endpoints, network, &host)?
+    };
+    std::fs::write(dir.join("resolv.conf"), resolv_conf)?;
     Ok(())
 }
 
@@ -129,6 +133,19 @@ fn resolv_conf(
     network: &NetworkOptions,
     host: &str,
 ) -> Result<String> {
+    let dns = dns_settings(record, network)?;
+    let place = if record.network_mode() == "host" {
+        ResolverPlace::HostNetwork
+    } else {
+        ResolverPlace::OwnNetwork {
+            ipv6: endpoints.iter().any(|endpoint| endpoint.ipv6.is_some()),
+        }
+    };
+    Ok(skep_network::resolv_conf(host, &dns, place))
+}
+
+/// The container's settings, or else the daemon's.
+fn dns_settings(record: &Record, network: &NetworkOptions) -> Result<DnsSettings> {
     let pick = |own: &Option<Vec<String>>, daemon: &[String]| match own {
         Some(own) if !own.is_empty() => own.clone(),
         _ => daemon.to_vec(),
@@ -141,19 +158,39 @@ fn resolv_conf(
                 .map_err(|_| EngineError::invalid(format!("bad nameserver address: {text}")))
         })
         .collect::<Result<Vec<IpAddr>>>()?;
-    let dns = DnsSettings {
+    Ok(DnsSettings {
         servers,
         search: pick(&own.dns_search, &network.dns_search),
         options: pick(&own.dns_options, &network.dns_opts),
-    };
-    let place = if record.network_mode() == "host" {
-        ResolverPlace::HostNetwork
-    } else {
-        ResolverPlace::OwnNetwork {
-            ipv6: endpoints.iter().any(|endpoint| endpoint.ipv6.is_some()),
-        }
-    };
-    Ok(skep_network::resolv_conf(host, &dns, place))
+    })
+}
+
+/// Whether the network's containers know each other by name.
+pub(crate) fn has_names(endpoint: &Endpoint) -> bool {
+    !matches!(
+        endpoint.network_name.as_str(),
+        "bridge" | "host" | "none" | "ingress" | GATEWAY_BRIDGE
+    )
+}
+
+/// The file of a container that asks its own resolver, and what that is to do.
+pub(crate) fn resolver(
+    record: &Record,
+    network: &NetworkOptions,
+) -> Result<(String, ResolverSettings)> {
+    // The resolver can ask the host's own loopback servers: nothing has to be left out.
+    let path = network.resolv_conf.as_deref();
+    let path = path.unwrap_or(Path::new("/etc/resolv.conf"));
+    let host = std::fs::read_to_string(path).unwrap_or_default();
+    let dns = dns_settings(record, network)?;
+    Ok(skep_network::internal_resolv_conf(&host, &dns))
+}
+
+/// Leads a container that runs to its resolver, if it was not there yet.
+pub(crate) fn use_resolver(record: &Record, dir: &Path, network: &NetworkOptions) -> Result<()> {
+    let (text, _) = resolver(record, network)?;
+    // In place: the file is mounted into the container.
+    Ok(std::fs::write(dir.join("resolv.conf"), text)?)
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl Engine {
             docker_root_dir: Some(self.config.data_root.display().to_string()),
             plugins: Some(m::PluginsInfo {
                 volume: list(&["local"]),
-                network: list(&["bridge", "host", "null"]),
+                network: list(&["bridge", "host", "null", "overlay"]),
                 authorization: None,
                 log: list(&["json-file", "local", "none"]),
             }),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bollard_stubs::models as m;
+use skep_network::GATEWAY_BRIDGE;
 
 use crate::container::Record;
 use crate::create::ports;
@@ -124,7 +125,11 @@ impl Engine {
 /// The container's networks: what they gave while it runs, what was asked of them otherwise.
 pub(crate) fn networks(engine: &Engine, record: &Record) -> HashMap<String, m::EndpointSettings> {
     if !record.endpoints.is_empty() {
-        let live = record.endpoints.iter();
+        // The way out of overlays is nobody's wish, and not shown.
+        let live = record
+            .endpoints
+            .iter()
+            .filter(|(name, _)| *name != GATEWAY_BRIDGE || record.networks.contains_key(*name));
         return live
             .map(|(name, endpoint)| {
                 let mut settings = endpoint.settings();

@@ -42,7 +42,9 @@ pub(crate) fn build(config: &EngineConfig) -> Result<NetworkConfig> {
     }
     network.mtu = options.mtu.unwrap_or(0);
     network.iptables = options.iptables;
-    network.ip6tables = options.iptables;
+    network.ip6tables = options.ip6tables;
+    network.ipv6 = options.ipv6;
+    network.fixed_cidr_v6 = prefix(&options.fixed_cidr_v6, "--fixed-cidr-v6")?;
     network.ip_forward = options.ip_forward;
     network.ip_masq = options.ip_masq;
     network.icc = options.icc;

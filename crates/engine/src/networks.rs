@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bollard_stubs::models as m;
+use skep_network::GATEWAY_BRIDGE;
 
 use crate::engine::{Engine, to_its_end};
 use crate::error::{EngineError, Result};
+use crate::etc_files;
 use crate::filters::Filters;
 
 const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
@@ -132,6 +134,11 @@ impl Engine {
                 let mut wish = Self::endpoint_request(&network.name, &record, &settings)?;
                 wish.ports = crate::create::ports::requests(&record.host_config, record.config.exposed_ports.as_ref());
                 let endpoint = engine.networks.connect(&container.id, &wish).await?;
+                let first = !record.endpoints.values().any(etc_files::has_names);
+                if first && etc_files::has_names(&endpoint) {
+                    engine.serve_names(&record).await?;
+                    etc_files::use_resolver(&record, &container.dir, &engine.config.network)?;
+                }
                 container.record().endpoints.insert(endpoint.network_name.clone(), endpoint);
             } else if record.networks.contains_key(&network.name) {
                 return Err(EngineError::new(
@@ -217,6 +224,8 @@ impl Engine {
             let labels = network.labels.unwrap_or_default();
             let created = network.created.as_deref().map(crate::exit::parse_time);
             let keep = PREDEFINED.contains(&name.as_str())
+                || network.scope.as_deref() == Some("swarm")
+                || name == GATEWAY_BRIDGE
                 || wanted.contains(&name)
                 || !filters.labels("label", &labels)
                 || (filters.contains("label!") && !filters.labels_absent("label!", &labels))

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bollard_stubs::models as m;
-use skep_network::{Endpoint, EndpointRequest, MacAddress};
+use skep_network::{Endpoint, EndpointRequest, GATEWAY_BRIDGE, MacAddress, PortRequest};
 use skep_runtime::{
     CreateRequest as RuntimeRequest, RuntimeError, RuntimeKind, SeccompProfile, Shim, StdioConfig,
 };
@@ -154,6 +154,9 @@ impl Engine {
             &container.dir,
             &self.config.network,
         )?;
+        if endpoints.iter().any(etc_files::has_names) {
+            self.serve_names(&record).await?;
+        }
         container.record().endpoints = endpoints
             .into_iter()
             .map(|endpoint| (endpoint.network_name.clone(), endpoint))
@@ -362,12 +365,51 @@ impl Engine {
             );
             endpoints.push(endpoint);
         }
+        endpoints.extend(self.connect_gateway(record, &endpoints, published).await?);
         let sandbox = if host {
             None
         } else {
             Some(self.networks.sandbox(&record.id).await?)
         };
         Ok((endpoints, sandbox))
+    }
+
+    /// Containers of overlays have their way out through a bridge of the node's own, unless all
+    /// their overlays are internal or they have another.
+    async fn connect_gateway(
+        &self,
+        record: &Record,
+        endpoints: &[Endpoint],
+        published: Vec<PortRequest>,
+    ) -> Result<Option<Endpoint>> {
+        let mut on_overlay = false;
+        for endpoint in endpoints {
+            let network = self.networks.resolve(&endpoint.network_id)?;
+            if network.driver != "overlay" && !network.internal {
+                return Ok(None);
+            }
+            on_overlay |= network.driver == "overlay" && !network.internal;
+        }
+        if !on_overlay {
+            return Ok(None);
+        }
+        let request = EndpointRequest {
+            network: GATEWAY_BRIDGE.to_owned(),
+            container_name: format!("gateway_{}", crate::names::short(&record.id)),
+            ports: published,
+            ..EndpointRequest::default()
+        };
+        Ok(Some(self.networks.connect(&record.id, &request).await?))
+    }
+
+    /// Starts the container's own resolver.
+    pub(crate) async fn serve_names(&self, record: &Record) -> Result<()> {
+        let (_, settings) = etc_files::resolver(record, &self.config.network)?;
+        let hostname = record.config.hostname.as_deref().unwrap_or_default();
+        Ok(self
+            .networks
+            .serve_names(&record.id, hostname, settings)
+            .await?)
     }
 
     fn runtime_kind(&self, record: &Record) -> RuntimeKind {

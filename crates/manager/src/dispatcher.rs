@@ -243,6 +243,11 @@ impl Dispatcher {
         let messages = AssignmentMessages::new(&self.store, caller.node_id.clone());
         Ok(stream(session, running.stopped, messages))
     }
+
+    /// The endpoint feed for the caller's node. Any manager has it: what it tells is committed.
+    pub fn endpoints(&self, caller: &Caller) -> ResponseStream<proto::feed::EndpointUpdate> {
+        crate::endpoints::watch(&self.store, caller.node_id.clone())
+    }
 }
 
 /// Where a stream's messages come from.

@@ -13,10 +13,12 @@
 //! at which any decision asked to be woken is enough.
 //!
 //! Deliberately not here: consensus and the store, the network between managers and agents, the CA
-//! service, addresses and virtual IPs.
+//! service.
 
+mod allocation;
 mod control;
 mod dispatcher;
+mod endpoints;
 mod error;
 mod leader;
 mod log_broker;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::allocation;
 use crate::control::{Control, ExternalAuthorities};
 use crate::dispatcher::Dispatcher;
 use crate::leader;
@@ -121,6 +122,7 @@ async fn follow_leadership(
         let lead = async {
             tokio::join!(
                 leader::run(store.clone(), term.clone()),
+                allocation::run(store.clone(), term.clone()),
                 dispatcher.run(term.clone()),
                 log_broker.run(term.clone()),
             )

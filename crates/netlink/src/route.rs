@@ -80,7 +80,7 @@ pub struct BridgePort {
 /// An rtnetlink socket of one namespace.
 #[derive(Debug)]
 pub struct RouteSocket {
-    socket: NetlinkSocket,
+    pub(crate) socket: NetlinkSocket,
 }
 
 impl RouteSocket {
@@ -327,7 +327,7 @@ fn new_link() -> Message {
 }
 
 /// `struct ifinfomsg`
-fn interface(index: u32, flags: u32, change: u32) -> [u8; 16] {
+pub(crate) fn interface(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut header = [0; 16];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
@@ -335,7 +335,7 @@ fn interface(index: u32, flags: u32, change: u32) -> [u8; 16] {
     header
 }
 
-fn family(address: IpAddr) -> u8 {
+pub(crate) fn family(address: IpAddr) -> u8 {
     (if address.is_ipv4() {
         libc::AF_INET
     } else {
@@ -343,7 +343,7 @@ fn family(address: IpAddr) -> u8 {
     }) as u8
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use skep_netlink::{BridgePort, Namespace, NetlinkError, VethPair};
+use skep_netlink::{BridgePort, Namespace, NetlinkError, RouteSocket, VethPair};
 
 use crate::definition::Driver;
 use crate::inner::Inner;
@@ -18,6 +18,9 @@ struct Wiring {
     bridge_name: String,
     mtu: u32,
     icc: bool,
+    /// The namespace that the bridge is in; `None`: the host's.
+    overlay: Option<PathBuf>,
+    ingress: bool,
 }
 
 impl Inner {
@@ -54,6 +57,7 @@ impl Inner {
             }
             return Err(error);
         }
+        self.sync_services(container_id);
         let state = self.state.lock();
         let record = state
             .sandboxes
@@ -80,10 +84,10 @@ impl Inner {
         let prefix = &definition.interface_prefix;
         let wished = request.driver_options.get(crate::options::INTERFACE_NAME);
         let interface = match (definition.driver, wished, state.sandboxes.get(container_id)) {
-            (Driver::Bridge, Some(name), _) => name.clone(),
-            (Driver::Bridge, None, Some(sandbox)) => sandbox.free_interface(prefix),
-            (Driver::Bridge, None, None) => format!("{prefix}0"),
-            _ => String::new(),
+            (driver, ..) if !driver.is_wired() => String::new(),
+            (_, Some(name), _) => name.clone(),
+            (_, None, Some(sandbox)) => sandbox.free_interface(prefix),
+            (_, None, None) => format!("{prefix}0"),
         };
         let network = state
             .network_mut(&definition.id)
@@ -101,22 +105,26 @@ impl Inner {
         let id = random_id();
         let veth = format!("veth{}", &id[..7]);
         let endpoint = make_endpoint(id, &definition, request, interface, (ipv4, ipv6));
-        let wired = definition.driver == Driver::Bridge;
+        let wired = definition.driver.is_wired();
+        let overlay = definition.overlay.is_some();
         let record = EndpointRecord {
             endpoint,
             veth: if wired { veth } else { String::new() },
-            wanted_ports: if wired {
+            wanted_ports: if wired && !overlay {
                 request.ports.clone()
             } else {
                 Vec::new()
             },
             internal: definition.internal,
+            overlay,
         };
         let wiring = bridge.filter(|_| wired).map(|bridge| Wiring {
             bridge,
             bridge_name: definition.bridge.clone(),
             mtu: definition.mtu,
             icc: definition.icc,
+            overlay: overlay.then(|| self.overlay_path(&definition.id)),
+            ingress: definition.overlay.as_ref().is_some_and(|one| one.ingress),
         });
         // Recorded at once: from here on a detach finds and frees whatever there is of it.
         let path =
@@ -165,7 +173,7 @@ impl Inner {
             hairpin: self.hairpin,
             isolated,
         };
-        self.host.with_route(|route| -> Result<(), NetworkError> {
+        let plug = |route: &mut RouteSocket| -> Result<(), NetworkError> {
             route.create_veth(&pair)?;
             let Some(link) = route.link(&record.veth)? else {
                 return Err(NetworkError::Forbidden(format!(
@@ -182,7 +190,16 @@ impl Inner {
                 route.announce(link.index, mac.0)?;
             }
             Ok(())
-        })?;
+        };
+        if let Some(path) = &wiring.overlay {
+            plug(&mut RouteSocket::open_in(&Namespace::open(path)?)?)?;
+            sandbox::configure(&namespace, &record.endpoint)?;
+            if wiring.ingress {
+                self.answer_through_mesh(&namespace, &record.endpoint)?;
+            }
+            return Ok(());
+        }
+        self.host.with_route(plug)?;
         sandbox::configure(&namespace, &record.endpoint)?;
         // The kernel notices a new carrier in its own time, and drops what is sent until then; being
         // asked for a link makes it look at once.
@@ -193,6 +210,26 @@ impl Inner {
             Ok(())
         })?;
         Ok(())
+    }
+
+    /// What the mesh brought in is answered the way it came: not by the default route, which leads
+    /// out of another network.
+    fn answer_through_mesh(
+        &self,
+        namespace: &Namespace,
+        endpoint: &Endpoint,
+    ) -> Result<(), NetworkError> {
+        let node = self.state.lock().swarm_node.clone();
+        let ingress = node.and_then(|node| node.ingress);
+        let (Some((_, gateway)), Some(source)) = (ingress, endpoint.ipv4) else {
+            return Ok(());
+        };
+        Ok(sandbox::answer_through(
+            namespace,
+            &endpoint.interface,
+            source,
+            gateway,
+        )?)
     }
 
     /// The container's namespace, made if need be.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use crate::Prefix;
+use crate::{AddressPool, Prefix};
 
 /// What `dockerd`'s flags and `daemon.json` say about local networks.
 #[derive(Debug, Clone)]
@@ -47,14 +47,6 @@ pub struct NetworkConfig {
     /// The namespace that plays the host. `None`: the one of the thread that calls
     /// [`crate::LocalNetworks::open`].
     pub host_namespace: Option<PathBuf>,
-}
-
-/// One `--default-address-pool base=…,size=…`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddressPool {
-    pub base: Prefix,
-    /// Prefix length of each network cut from it.
-    pub size: u8,
 }
 
 impl NetworkConfig {

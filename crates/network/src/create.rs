@@ -8,7 +8,7 @@ use bollard_stubs::models as m;
 use crate::definition::{Driver, NetworkDefinition, Subnet};
 use crate::inner::{Inner, subnets_of};
 use crate::state::ActiveNetwork;
-use crate::{AddressPool, NetworkError, NetworkSummary, Prefix, bridge, defaults, pools};
+use crate::{AddressPool, NetworkError, NetworkSummary, Prefix, bridge, defaults};
 
 const PREDEFINED: [&str; 4] = ["bridge", "host", "none", "default"];
 /// The longest name an interface can have.
@@ -460,9 +460,9 @@ impl WantedSubnet {
             Some(subnet) => subnet,
             None => {
                 let used = [room.ours, room.reached].concat();
-                let chosen = pools::choose(room.pools, &used, ipv4);
-                let chosen =
-                    chosen.or_else(|| (!ipv4).then(|| pools::unique_local(rand::random())));
+                let chosen = skep_allocator::choose(room.pools, &used, ipv4);
+                let chosen = chosen
+                    .or_else(|| (!ipv4).then(|| skep_allocator::unique_local(rand::random())));
                 chosen.ok_or(NetworkError::NoFreePool)?
             }
         };
@@ -511,7 +511,7 @@ fn range_problems(range: Prefix, subnet: Prefix) -> Vec<String> {
 
 /// The gateway nobody chose: the first address, or the first of the range, that is free.
 fn lowest_free(one: &Subnet) -> Result<IpAddr, NetworkError> {
-    let mut addresses = crate::addresses::AddressSet::new(one.subnet, one.range);
+    let mut addresses = skep_allocator::AddressSet::new(one.subnet, one.range);
     for &address in one.auxiliary.values() {
         // Twice the same auxiliary address is no harm.
         let _ = addresses.take(address);

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::inner::subnets_of;
 use crate::plan::random_id;
 use crate::store::NetworkStore;
-use crate::{AddressPool, NetworkConfig, NetworkError, Prefix, pools};
+use crate::{AddressPool, NetworkConfig, NetworkError, Prefix};
 
 /// All definitions: the stored ones, with the predefined networks as the options have them now.
 pub(crate) fn networks(
@@ -65,6 +65,7 @@ pub(crate) fn plain(name: &str, driver: Driver) -> NetworkDefinition {
         labels: BTreeMap::new(),
         ipam_options: BTreeMap::new(),
         predefined: true,
+        overlay: None,
     }
 }
 
@@ -183,7 +184,7 @@ fn unnamed_address(
         .map(|subnet| subnet.subnet);
     let before = before.filter(|subnet| !used.iter().any(|used| used.overlaps(*subnet)));
     let chosen = config.fixed_cidr.map(Prefix::network).or(before);
-    let chosen = chosen.or_else(|| pools::choose(&pools_of(config), &used, true));
+    let chosen = chosen.or_else(|| skep_allocator::choose(&pools_of(config), &used, true));
     first_host(chosen.ok_or(NetworkError::NoFreePool)?)
 }
 
@@ -211,8 +212,8 @@ fn bridge_subnet_v6(
         .and_then(|one| one.ipv6.as_ref())
         .map(|subnet| subnet.subnet);
     let subnet = config.fixed_cidr_v6.map(Prefix::network).or(before);
-    let subnet = subnet.or_else(|| pools::choose(&pools_of(config), &used, false));
-    let subnet = subnet.unwrap_or_else(|| pools::unique_local(rand::random()));
+    let subnet = subnet.or_else(|| skep_allocator::choose(&pools_of(config), &used, false));
+    let subnet = subnet.unwrap_or_else(|| skep_allocator::unique_local(rand::random()));
     let gateway = first_host(subnet)?.address();
     Ok(Some(Subnet {
         subnet,
@@ -225,7 +226,7 @@ fn bridge_subnet_v6(
 
 pub(crate) fn pools_of(config: &NetworkConfig) -> Vec<AddressPool> {
     if config.default_address_pools.is_empty() {
-        pools::docker_pools()
+        skep_allocator::docker_pools()
     } else {
         config.default_address_pools.clone()
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use skep_allocator::AddressSet;
 
 use crate::Prefix;
-use crate::addresses::AddressSet;
+use crate::overlay::OverlayDefinition;
 
 /// How a network connects its containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub(crate) enum Driver {
     Host,
     /// The `none` network.
     Null,
+    /// The swarm's, across nodes.
+    Overlay,
 }
 
 impl Driver {
@@ -24,7 +27,13 @@ impl Driver {
             Self::Bridge => "bridge",
             Self::Host => "host",
             Self::Null => "null",
+            Self::Overlay => "overlay",
         }
+    }
+
+    /// Whether containers get an interface.
+    pub(crate) fn is_wired(self) -> bool {
+        matches!(self, Self::Bridge | Self::Overlay)
     }
 }
 
@@ -96,6 +105,9 @@ pub(crate) struct NetworkDefinition {
     pub(crate) ipam_options: BTreeMap<String, String>,
     /// `bridge`, `host` and `none`, which are not the user's to remove.
     pub(crate) predefined: bool,
+    /// What makes it an overlay.
+    #[serde(default)]
+    pub(crate) overlay: Option<OverlayDefinition>,
 }
 
 impl NetworkDefinition {

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use skep_netlink::Namespace;
+use skep_netlink::{Namespace, RouteSocket};
 
 use crate::NetworkError;
+use crate::attach::is_namespace;
 use crate::cleaner;
 use crate::definition::Driver;
 use crate::inner::Inner;
+use crate::sandbox::EndpointRecord;
 
 impl Inner {
     pub(crate) fn disconnect(&self, container_id: &str, term: &str) -> Result<(), NetworkError> {
@@ -41,14 +43,16 @@ impl Inner {
 
     /// Takes one endpoint away with all it has. Tries everything.
     pub(crate) fn detach(&self, container_id: &str, network_id: &str) -> Result<(), NetworkError> {
-        self.detach_by(container_id, network_id, |veth| self.delete_veth(veth))
+        self.detach_by(container_id, network_id, |record| {
+            self.unplug(record, |veth| self.delete_veth(veth))
+        })
     }
 
     fn detach_by(
         &self,
         container_id: &str,
         network_id: &str,
-        remove: impl FnOnce(&str) -> Result<(), NetworkError>,
+        remove: impl FnOnce(&EndpointRecord) -> Result<(), NetworkError>,
     ) -> Result<(), NetworkError> {
         let record = {
             let state = self.state.lock();
@@ -64,7 +68,7 @@ impl Inner {
         if let Err(error) = self.unpublish(container_id, &record.endpoint.id) {
             problems.push(error.to_string());
         }
-        if let Err(error) = remove(&record.veth) {
+        if let Err(error) = remove(&record) {
             problems.push(error.to_string());
         }
         // The interface may be left if that failed: its address stays taken then.
@@ -87,6 +91,24 @@ impl Inner {
         } else {
             Err(NetworkError::Teardown(problems))
         }
+    }
+
+    /// Removes the interface on this side of an endpoint: in the overlay's namespace at once, else
+    /// as `host` does it.
+    fn unplug(
+        &self,
+        record: &EndpointRecord,
+        host: impl FnOnce(&str) -> Result<(), NetworkError>,
+    ) -> Result<(), NetworkError> {
+        if !record.overlay {
+            return host(&record.veth);
+        }
+        let path = self.overlay_path(&record.endpoint.network_id);
+        if record.veth.is_empty() || !is_namespace(&path) {
+            return Ok(());
+        }
+        let mut route = RouteSocket::open_in(&Namespace::open(&path)?)?;
+        Ok(cleaner::delete(&mut route, &record.veth)?)
     }
 
     pub(crate) fn delete_veth(&self, name: &str) -> Result<(), NetworkError> {
@@ -115,15 +137,18 @@ impl Inner {
                 .map(|one| one.endpoint.network_id.clone());
             ids.collect()
         };
+        self.resolvers.lock().remove(container_id);
         let mut problems = Vec::new();
         let mut note = |outcome: Result<(), NetworkError>| {
             problems.extend(outcome.err().map(|error| error.to_string()));
         };
         let mut veths = Vec::new();
         for network in networks {
-            note(self.detach_by(container_id, &network, |veth| {
-                veths.push(veth.to_owned());
-                Ok(())
+            note(self.detach_by(container_id, &network, |record| {
+                self.unplug(record, |veth| {
+                    veths.push(veth.to_owned());
+                    Ok(())
+                })
             }));
         }
         let path = self.store.namespace_path(container_id);
@@ -133,6 +158,8 @@ impl Inner {
         }
         note(self.store.remove_record(container_id));
         self.state.lock().sandboxes.remove(container_id);
+        self.virtual_addresses.lock().remove(container_id);
+        self.drop_unused_overlays();
         if problems.is_empty() {
             Ok(())
         } else {

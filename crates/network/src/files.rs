@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use crate::{RESOLVER_ADDRESS, ResolverSettings, Upstream};
+
 /// Used when the host's own servers cannot be reached from a container.
 const FALLBACK_IPV4: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 const FALLBACK_IPV6: [&str; 2] = ["2001:4860:4860::8888", "2001:4860:4860::8844"];
@@ -172,6 +174,75 @@ pub fn resolv_conf(host_file: &str, dns: &DnsSettings, place: ResolverPlace) -> 
     conf.write(&notes)
 }
 
+/// The file of a container with a resolver of its own, as dockerd writes it, comments included:
+/// people and scripts read them. Also what that resolver is to do.
+pub fn internal_resolv_conf(host_file: &str, dns: &DnsSettings) -> (String, ResolverSettings) {
+    let mut conf = ResolvConf::parse(host_file);
+    let upstream = |servers: &[IpAddr], from_host: bool| -> Vec<Upstream> {
+        let servers = servers.iter().map(|&address| Upstream {
+            address,
+            // The host's own loopback servers can only be asked from there.
+            from_host: from_host && address.is_loopback(),
+        });
+        servers.collect()
+    };
+    let mut upstream = if dns.servers.is_empty() {
+        upstream(&conf.servers, true)
+    } else {
+        upstream(&dns.servers, false)
+    };
+    if upstream.is_empty() {
+        let public = FALLBACK_IPV4.iter().filter_map(|text| text.parse().ok());
+        upstream.extend(public.map(|address| Upstream {
+            address,
+            from_host: false,
+        }));
+    }
+    if !dns.search.is_empty() {
+        conf.search.clone_from(&dns.search);
+        conf.search.retain(|domain| domain != ".");
+    }
+    let is_ndots = |option: &String| option.starts_with("ndots:");
+    let ndots = dns
+        .options
+        .iter()
+        .find_map(|option| option.strip_prefix("ndots:")?.parse().ok());
+    if dns.options.is_empty() {
+        conf.options.retain(|option| !is_ndots(option));
+    } else {
+        conf.options.clone_from(&dns.options);
+    }
+    if !conf.options.iter().any(is_ndots) {
+        conf.options.push("ndots:0".to_owned());
+    }
+    conf.servers = vec![RESOLVER_ADDRESS.into()];
+    let shown = upstream.iter().map(|server| {
+        if server.from_host {
+            format!("host({})", server.address)
+        } else {
+            server.address.to_string()
+        }
+    });
+    let notes = [
+        "# Based on host file: '/etc/resolv.conf' (internal resolver)".to_owned(),
+        format!("# ExtServers: [{}]", shown.collect::<Vec<_>>().join(" ")),
+        format!("# Overrides: [{}]", overrides(dns).join(" ")),
+        format!(
+            "# Option ndots from: {}",
+            if ndots.is_some() {
+                "override"
+            } else {
+                "internal"
+            }
+        ),
+    ];
+    let settings = ResolverSettings {
+        upstream,
+        ndots: ndots.unwrap_or(0),
+    };
+    (conf.write(&notes), settings)
+}
+
 fn overrides(dns: &DnsSettings) -> Vec<&'static str> {
     let all = [
         (dns.servers.is_empty(), "nameservers"),
@@ -268,6 +339,32 @@ mod tests {
         assert!(both.contains("nameserver fd00::1"));
         let on_host = resolv_conf(host, &DnsSettings::default(), ResolverPlace::HostNetwork);
         assert!(on_host.contains("nameserver 127.0.0.53"));
+    }
+
+    #[test]
+    fn with_a_resolver_of_its_own_a_container_asks_only_that() {
+        let host = "nameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch corp\noptions edns0\n";
+        let (file, settings) = internal_resolv_conf(host, &DnsSettings::default());
+        assert_eq!(
+            meaning(&file),
+            [
+                "nameserver 127.0.0.11",
+                "search corp",
+                "options edns0 ndots:0"
+            ]
+        );
+        assert!(file.contains("# ExtServers: [host(127.0.0.53) 10.0.0.1]\n"));
+        assert_eq!(settings.ndots, 0);
+        let dns = DnsSettings {
+            servers: vec!["127.0.0.1".parse().unwrap()],
+            options: vec!["ndots:2".to_owned()],
+            ..DnsSettings::default()
+        };
+        let (file, settings) = internal_resolv_conf(host, &dns);
+        // A loopback server that was asked for is the container's own.
+        assert_eq!((settings.ndots, settings.upstream[0].from_host), (2, false));
+        assert!(file.contains("# Option ndots from: override\n"));
+        assert!(file.contains("# Overrides: [nameservers options]\n"));
     }
 
     #[test]

@@ -12,8 +12,10 @@ use tokio::runtime::Handle;
 use crate::attach::is_namespace;
 use crate::cleaner::Cleaner;
 use crate::definition::{Driver, NetworkDefinition};
+use crate::dns::Resolver;
 use crate::firewall::{self, PortRule};
 use crate::host::Host;
+use crate::overlay::{self, Mesh, Neighbours, VirtualAddresses};
 use crate::publish::Publication;
 use crate::publishing::target;
 use crate::sandbox::SandboxRecord;
@@ -41,6 +43,17 @@ pub(crate) struct Inner {
     pub(crate) locks: Mutex<HashMap<String, Arc<Mutex<()>>>>,
     pub(crate) warnings: Vec<String>,
     pub(crate) cleaner: Cleaner,
+    /// By container id.
+    pub(crate) resolvers: Mutex<HashMap<String, Resolver>>,
+    /// Held while an overlay comes or goes.
+    pub(crate) overlays: Mutex<()>,
+    /// Held while an update of the endpoint feed is applied. Before `overlays`, if both are needed.
+    pub(crate) feeding: Mutex<()>,
+    /// What each overlay's VXLAN device was told, by network id.
+    pub(crate) neighbours: Mutex<HashMap<String, Neighbours>>,
+    /// What each container's rules say, by container id.
+    pub(crate) virtual_addresses: Mutex<HashMap<String, VirtualAddresses>>,
+    pub(crate) mesh: Mutex<Mesh>,
 }
 
 impl Inner {
@@ -85,6 +98,13 @@ impl Inner {
                     Err(error) => return Err(error),
                 },
                 Driver::Host | Driver::Null => None,
+                // One that is gone comes back with the first task that needs it.
+                Driver::Overlay => {
+                    match overlay::find_bridge(&store.overlay_path(&definition.id)) {
+                        Some(index) => Some(index),
+                        None => continue,
+                    }
+                }
             };
             state
                 .networks
@@ -95,6 +115,12 @@ impl Inner {
             Cleaner::start(socket).map_err(NetworkError::io("starting the cleaner thread"))?;
         let inner = Self {
             cleaner,
+            resolvers: Mutex::default(),
+            overlays: Mutex::default(),
+            feeding: Mutex::default(),
+            neighbours: Mutex::default(),
+            virtual_addresses: Mutex::default(),
+            mesh: Mutex::default(),
             table: firewall::table_name(&instance(&config)),
             rules,
             rules6,
@@ -256,6 +282,8 @@ impl Inner {
             publication.stop(&self.runtime);
         }
         drop(state);
+        self.close_mesh();
+        self.resolvers.lock().clear();
         self.cleaner.finish();
     }
 
@@ -273,7 +301,7 @@ impl Inner {
             && record
                 .endpoints
                 .iter()
-                .all(|one| one.veth.is_empty() || names.contains(one.veth.as_str()))
+                .all(|one| one.veth.is_empty() || one.overlay || names.contains(one.veth.as_str()))
     }
 
     /// Binds the sockets of a running container's ports again. Returns what did not work: the
@@ -313,9 +341,14 @@ impl Inner {
         let (namespaces, veths, bridges) = {
             let state = self.state.lock();
             let records = state.sandboxes.values();
+            let overlays = state
+                .definitions()
+                .filter(|one| one.driver == Driver::Overlay)
+                .map(|one| self.overlay_path(&one.id));
             let paths: HashSet<_> = records
                 .clone()
                 .filter_map(|one| one.namespace.clone())
+                .chain(overlays)
                 .collect();
             let veths: HashSet<String> = records
                 .flat_map(|one| one.endpoints.iter().map(|endpoint| endpoint.veth.clone()))

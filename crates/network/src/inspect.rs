@@ -14,14 +14,22 @@ pub(crate) fn network(network: &ActiveNetwork, containers: Option<&State>) -> m:
         name: Some(definition.name.clone()),
         id: Some(definition.id.clone()),
         created: Some(definition.created.clone()),
-        scope: Some("local".to_owned()),
+        scope: Some(
+            if definition.overlay.is_some() {
+                "swarm"
+            } else {
+                "local"
+            }
+            .to_owned(),
+        ),
         driver: Some(definition.driver.as_str().to_owned()),
+        peers: containers.and_then(|state| peers(state, &definition.id)),
         enable_ipv4: Some(definition.ipv4.is_some() || definition.bridge.is_empty()),
         enable_ipv6: Some(definition.ipv6.is_some()),
         ipam: Some(ipam(definition)),
         internal: Some(definition.internal),
         attachable: Some(definition.attachable),
-        ingress: Some(false),
+        ingress: Some(definition.overlay.as_ref().is_some_and(|one| one.ingress)),
         config_from: Some(m::ConfigReference {
             network: Some(String::new()),
         }),
@@ -35,6 +43,16 @@ pub(crate) fn network(network: &ActiveNetwork, containers: Option<&State>) -> m:
         ),
         ..Default::default()
     }
+}
+
+/// The nodes that have tasks on an overlay.
+fn peers(state: &State, network_id: &str) -> Option<Vec<m::PeerInfo>> {
+    let peers = state.feed.get(network_id)?.peers.iter();
+    let peers = peers.map(|peer| m::PeerInfo {
+        name: Some(peer.node_id.get(..12).unwrap_or(&peer.node_id).to_owned()),
+        ip: Some(peer.address.clone()),
+    });
+    Some(peers.collect())
 }
 
 fn ipam(definition: &NetworkDefinition) -> m::Ipam {

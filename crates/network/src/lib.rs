@@ -13,9 +13,13 @@
 //! as the kernel state it describes, so a restarted daemon picks everything up as it is and
 //! removes what belongs to nobody.
 //!
-//! Deliberately not here: names (the DNS server), overlays, anything about what a container is.
+//! Containers of user-defined networks know each other by name: `dns` serves 127.0.0.11 in each.
+//!
+//! `overlay` is this node's part in the swarm's networks and in its routing mesh.
+//!
+//! Deliberately not here: who gets which address in the swarm (the managers), anything about what
+//! a container is.
 
-mod addresses;
 mod attach;
 mod bridge;
 mod cleaner;
@@ -24,6 +28,7 @@ mod create;
 mod defaults;
 mod definition;
 mod detach;
+mod dns;
 mod endpoint;
 mod error;
 mod files;
@@ -33,25 +38,27 @@ mod inner;
 mod inspect;
 mod local;
 mod options;
+mod overlay;
 mod plan;
-mod pools;
 mod ports;
-mod prefix;
 mod proxy;
 mod publish;
 mod publishing;
+mod resolver;
 mod sandbox;
 mod state;
 mod store;
 
-pub use config::{AddressPool, NetworkConfig};
+pub use config::NetworkConfig;
+pub use dns::{RESOLVER_ADDRESS, ResolverSettings, Upstream};
 pub use endpoint::{
     Endpoint, EndpointRequest, MacAddress, PortRequest, Protocol, PublishedPort, port_map,
 };
 pub use error::{NetworkError, NetworkErrorKind};
 pub use files::{
     DnsSettings, ExtraHostError, HostsRequest, ResolverPlace, hostname_file, hosts,
-    parse_extra_host, resolv_conf,
+    internal_resolv_conf, parse_extra_host, resolv_conf,
 };
 pub use local::{LocalNetworks, NetworkSummary, RestoreReport};
-pub use prefix::{InvalidPrefix, Prefix};
+pub use overlay::{GATEWAY_BRIDGE, OverlayNetwork, SwarmNode};
+pub use skep_allocator::{AddressPool, InvalidPrefix, Prefix};

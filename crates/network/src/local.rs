@@ -11,7 +11,10 @@ use tokio::task::spawn_blocking;
 
 use crate::host::Host;
 use crate::inner::Inner;
-use crate::{Endpoint, EndpointRequest, NetworkConfig, NetworkError, inspect};
+use crate::{
+    Endpoint, EndpointRequest, NetworkConfig, NetworkError, OverlayNetwork, ResolverSettings,
+    SwarmNode, inspect,
+};
 
 /// All local networks of one daemon. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,7 +65,26 @@ impl LocalNetworks {
     /// ids) stay as they are, connections included; everything else is removed.
     pub async fn restore(&self, active: &[String]) -> RestoreReport {
         let active = active.to_vec();
-        self.work(move |inner| inner.restore(&active)).await
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut report = inner.restore(&active);
+            report.problems.extend(inner.restore_resolvers());
+            report
+        })
+        .await
+    }
+
+    /// Serves the names of the container's networks at [`crate::RESOLVER_ADDRESS`] inside its
+    /// namespace, until it is released. `hostname` is one more name it is known by.
+    pub async fn serve_names(
+        &self,
+        container_id: &str,
+        hostname: &str,
+        settings: ResolverSettings,
+    ) -> Result<(), NetworkError> {
+        let (id, hostname) = (container_id.to_owned(), hostname.to_owned());
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.serve_names(&id, &hostname, settings)).await
     }
 
     /// Ends the daemon's part and leaves the containers theirs: ports go on answering through
@@ -113,6 +135,21 @@ impl LocalNetworks {
         let mut endpoints: Vec<_> = records.iter().map(|one| one.endpoint.clone()).collect();
         endpoints.sort_by(|a, b| a.network_name.cmp(&b.network_name));
         endpoints
+    }
+
+    /// Makes a swarm's network ready for containers, unless it is.
+    pub async fn ensure_overlay(&self, network: OverlayNetwork) -> Result<(), NetworkError> {
+        self.work(move |inner| inner.ensure_overlay(&network)).await
+    }
+
+    /// This node's place in the swarm: brings `docker_gwbridge` and the routing mesh.
+    pub async fn set_swarm_node(&self, node: SwarmNode) -> Result<(), NetworkError> {
+        self.work(move |inner| inner.set_swarm_node(node)).await
+    }
+
+    /// Follows the managers' endpoint feed; returns when the kernel has it.
+    pub async fn set_endpoints(&self, update: skep_proto::feed::EndpointUpdate) {
+        self.work(move |inner| inner.set_endpoints(update)).await;
     }
 
     /// Tells the new name of a renamed container.

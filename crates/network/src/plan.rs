@@ -100,7 +100,8 @@ pub(crate) fn make_endpoint(
     let route = |subnet: &Option<Subnet>| {
         subnet
             .as_ref()
-            .filter(|_| !definition.internal)
+            // The way out of an overlay is another network's.
+            .filter(|_| !definition.internal && definition.driver != Driver::Overlay)
             .map(Subnet::default_route)
     };
     let length =
@@ -111,7 +112,7 @@ pub(crate) fn make_endpoint(
         network_name: definition.name.clone(),
         container_name: request.container_name.clone(),
         interface,
-        mac: mac.filter(|_| definition.driver == Driver::Bridge),
+        mac: mac.filter(|_| definition.driver.is_wired()),
         ipv4,
         ipv4_prefix: length(&definition.ipv4),
         gateway: route(&definition.ipv4).and_then(v4),

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use skep_netlink::{Namespace, NetlinkError, NewRoute, RouteSocket, sysctl};
+use skep_netlink::{Namespace, NetlinkError, NewRoute, RouteSocket, SourceRoute, sysctl};
 
-use crate::{Endpoint, PortRequest};
+use crate::{Endpoint, PortRequest, ResolverSettings};
 
 /// Index of `lo` in every namespace.
 const LOOPBACK: u32 = 1;
@@ -18,6 +18,12 @@ pub(crate) struct SandboxRecord {
     /// `None` on the host's network.
     pub(crate) namespace: Option<PathBuf>,
     pub(crate) endpoints: Vec<EndpointRecord>,
+    /// Another of its names.
+    #[serde(default)]
+    pub(crate) hostname: String,
+    /// `None`: its resolv.conf names the upstream servers directly.
+    #[serde(default)]
+    pub(crate) resolver: Option<ResolverSettings>,
 }
 
 /// An endpoint with what only this crate needs to know of it.
@@ -30,6 +36,9 @@ pub(crate) struct EndpointRecord {
     pub(crate) wanted_ports: Vec<PortRequest>,
     /// No default route leads into an internal network.
     pub(crate) internal: bool,
+    /// The other end is in the overlay's namespace, not on the host.
+    #[serde(default)]
+    pub(crate) overlay: bool,
 }
 
 impl SandboxRecord {
@@ -38,6 +47,8 @@ impl SandboxRecord {
             container_id: container_id.to_owned(),
             namespace,
             endpoints: Vec::new(),
+            hostname: String::new(),
+            resolver: None,
         }
     }
 
@@ -117,6 +128,31 @@ pub(crate) fn configure(namespace: &Namespace, endpoint: &Endpoint) -> Result<()
             route.add_address(link, IpAddr::V6(address), endpoint.ipv6_prefix)?;
         }
         route.set_up(link, true)
+    })?
+}
+
+/// The routing table of answers to the mesh.
+const MESH_TABLE: u32 = 4177;
+
+/// What comes from `source` leaves by `gateway`, whatever the default route.
+pub(crate) fn answer_through(
+    namespace: &Namespace,
+    interface: &str,
+    source: Ipv4Addr,
+    gateway: Ipv4Addr,
+) -> Result<(), NetlinkError> {
+    namespace.run(|| {
+        // Clients' packets come in where their senders are not routed to.
+        sysctl::set("net/ipv4/conf/all/rp_filter", "0")?;
+        sysctl::set(&format!("net/ipv4/conf/{interface}/rp_filter"), "0")?;
+        let mut route = RouteSocket::open()?;
+        let link = find(&mut route, interface)?;
+        route.add_source_route(&SourceRoute {
+            source: source.into(),
+            gateway: gateway.into(),
+            link,
+            table: MESH_TABLE,
+        })
     })?
 }
 

@@ -1,15 +1,16 @@
 //! What is known in memory: networks with their addresses, containers with their endpoints.
 
+use skep_allocator::{AddressSet, Unavailable};
+use skep_proto::feed;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use crate::addresses::{AddressSet, Unavailable};
 use crate::definition::{Driver, NetworkDefinition, Subnet};
 use crate::firewall::PortRule;
 use crate::ports::PortTable;
 use crate::publish::Publication;
 use crate::sandbox::SandboxRecord;
-use crate::{NetworkError, NetworkSummary};
+use crate::{NetworkError, NetworkSummary, SwarmNode};
 
 /// A network and which of its addresses are taken.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ pub(crate) struct State {
     pub(crate) ports: PortTable,
     /// By endpoint id.
     pub(crate) publications: HashMap<String, Vec<Publication>>,
+    /// What the managers say of the swarm's networks, by id.
+    pub(crate) feed: BTreeMap<String, feed::NetworkState>,
+    /// `None`: not in a swarm, as far as is known.
+    pub(crate) swarm_node: Option<SwarmNode>,
 }
 
 impl ActiveNetwork {

@@ -79,6 +79,12 @@ impl NetworkStore {
         self.namespaces.join(short(container_id))
     }
 
+    /// Where an overlay's namespace is bound: as Docker names them.
+    pub(crate) fn overlay_path(&self, network_id: &str) -> PathBuf {
+        let short = network_id.get(..10).unwrap_or(network_id);
+        self.namespaces.join(format!("1-{short}"))
+    }
+
     /// All namespaces there are, wanted or not.
     pub(crate) fn namespace_paths(&self) -> Vec<PathBuf> {
         entries(&self.namespaces)

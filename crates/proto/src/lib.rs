@@ -23,6 +23,8 @@ mod generated {
 
 pub use generated::docker::swarmkit::v1::*;
 pub use generated::raftpb;
+/// Our own extension of the wire: the endpoint feed.
+pub use generated::skep::v1 as feed;
 
 /// The encoding library these types implement, so that users need not name its version again.
 pub use prost::Message;

@@ -41,6 +41,15 @@ pub trait DispatcherBackend: Send + Sync + 'static {
         caller: &RemoteNode,
         request: proto::AssignmentsRequest,
     ) -> Result<ResponseStream<proto::AssignmentsMessage>, Status>;
+
+    /// The endpoint feed for the caller's node.
+    fn endpoints(
+        &self,
+        caller: &RemoteNode,
+    ) -> Result<ResponseStream<proto::feed::EndpointUpdate>, Status> {
+        let _ = caller;
+        Err(Status::unimplemented("no endpoint feed here"))
+    }
 }
 
 /// How agents are asked for logs, and how managers read them.
@@ -177,6 +186,13 @@ impl DispatcherBackend for Dispatcher {
         request: proto::AssignmentsRequest,
     ) -> Result<ResponseStream<proto::AssignmentsMessage>, Status> {
         Self::assignments(self, &caller.caller(), request).await
+    }
+
+    fn endpoints(
+        &self,
+        caller: &RemoteNode,
+    ) -> Result<ResponseStream<proto::feed::EndpointUpdate>, Status> {
+        Ok(Self::endpoints(self, &caller.caller()))
     }
 }
 

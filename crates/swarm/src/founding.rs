@@ -4,7 +4,7 @@ use skep_ca::{JoinToken, RootCa, UnlockKey};
 use skep_model::defaults;
 use skep_model::ext::ClusterSpecExt as _;
 use skep_model::proto;
-use skep_model::{ClusterId, NodeId};
+use skep_model::{ClusterId, NetworkId, NodeId};
 use skep_store::{StoreError, Transaction};
 
 /// The subsystem whose unlock key seals the managers' keys.
@@ -51,6 +51,25 @@ pub(crate) fn default_spec() -> proto::ClusterSpec {
     }
 }
 
+/// The routing mesh's network, and those that are every node's own.
+fn networks() -> Vec<proto::NetworkSpec> {
+    let predefined = |name: &str| proto::NetworkSpec {
+        annotations: Some(proto::Annotations {
+            name: name.to_owned(),
+            labels: [("com.docker.swarm.predefined".to_owned(), "true".to_owned())].into(),
+            ..Default::default()
+        }),
+        driver_config: Some(proto::Driver {
+            name: name.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut networks = vec![skep_allocator::ingress_spec()];
+    networks.extend(["bridge", "host"].map(predefined));
+    networks
+}
+
 impl Founding {
     /// Writes the cluster and this node.
     pub(crate) fn write(
@@ -61,6 +80,13 @@ impl Founding {
     ) -> Result<(), StoreError> {
         transaction.create(self.cluster(root, unlock))?;
         transaction.create(self.node())?;
+        for spec in networks() {
+            transaction.create(proto::Network {
+                id: NetworkId::random().to_string(),
+                spec: Some(spec),
+                ..Default::default()
+            })?;
+        }
         Ok(())
     }
 

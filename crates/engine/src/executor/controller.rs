@@ -160,6 +160,7 @@ impl Controller for TaskController {
             return Err(ControllerError::TaskPrepared);
         }
         let engine = &self.engine;
+        super::networks::prepare(engine, &self.task).await?;
         let request = request::request(&self.task, &self.template(), &engine.config.swarm_allow)
             .map_err(ControllerError::Fatal)?;
         super::pull::ensure(engine, &self.task).await?;
@@ -182,6 +183,7 @@ impl Controller for TaskController {
             return Err(ControllerError::TaskStarted);
         }
         self.provide_files(&container)?;
+        super::networks::prepare(&self.engine, &self.task).await?;
         match self.engine.start_container(&container.id).await {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::NotModified => {}

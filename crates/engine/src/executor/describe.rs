@@ -13,6 +13,7 @@ pub(super) fn describe(engine: &Engine) -> proto::NodeDescription {
         ("Network", "bridge"),
         ("Network", "host"),
         ("Network", "null"),
+        ("Network", "overlay"),
         ("Volume", "local"),
     ];
     let labels = engine.reloadable().labels;

@@ -3,13 +3,13 @@
 //! A task's container is found by its name and its task label, so that an agent that starts anew
 //! goes on with the containers it finds.
 //!
-//! Not here yet: overlay networks (tasks get the default bridge), the routing mesh, pulling
-//! images. A task that needs one of them is rejected with a text that says so.
+//! Not here yet: pulling images. A task that needs it is rejected with a text that says so.
 
 mod controller;
 mod describe;
 mod extras;
 mod files;
+mod networks;
 mod pull;
 mod request;
 mod template;
@@ -44,8 +44,17 @@ impl Executor for TaskExecutor {
         Ok(describe::describe(&self.engine))
     }
 
-    async fn configure(&self, _node: &proto::Node) -> Result<(), ControllerError> {
-        // Attachments matter only once there are overlay networks.
+    async fn configure(&self, node: &proto::Node) -> Result<(), ControllerError> {
+        let node = networks::swarm_node(node);
+        let configured = self.engine.networks.set_swarm_node(node).await;
+        configured.map_err(ControllerError::fatal)
+    }
+
+    async fn set_endpoints(
+        &self,
+        update: proto::feed::EndpointUpdate,
+    ) -> Result<(), ControllerError> {
+        self.engine.networks.set_endpoints(update).await;
         Ok(())
     }
 
@@ -68,7 +77,7 @@ impl Executor for TaskExecutor {
         &self,
         _keys: &[proto::EncryptionKey],
     ) -> Result<(), ControllerError> {
-        // They encrypt gossip and overlays, of which there are none.
+        // They encrypt gossip and encrypted overlays, of which there are none.
         Ok(())
     }
 }

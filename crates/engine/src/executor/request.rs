@@ -7,6 +7,7 @@ use skep_model::Task;
 use skep_proto as proto;
 
 use super::LABEL_PREFIX;
+use super::networks;
 use super::template::Template;
 use crate::generic_resources;
 use crate::types::CreateRequest;
@@ -57,6 +58,7 @@ pub(super) fn request(
         healthcheck: spec.healthcheck.as_ref().map(healthcheck),
         ..Default::default()
     };
+    let networks = networks::of_task(task)?;
     let mut host = m::HostConfig {
         mounts: Some(
             spec.mounts
@@ -76,7 +78,7 @@ pub(super) fn request(
         oom_score_adj: Some(spec.oom_score_adj),
         pids_limit: (spec.pids_limit > 0).then_some(spec.pids_limit),
         security_opt: Some(security(spec.privileges.as_ref())?),
-        network_mode: network_mode(task)?,
+        network_mode: networks.mode,
         log_config: log_config(task),
         ..Default::default()
     };
@@ -91,6 +93,9 @@ pub(super) fn request(
         config,
         host_config: host,
         task_files: super::files::wants_files(task),
+        networking_config: Some(m::NetworkingConfig {
+            endpoints_config: Some(networks.endpoints),
+        }),
         ..CreateRequest::default()
     })
 }
@@ -161,31 +166,6 @@ fn host_ports(task: &Task) -> (Vec<String>, m::PortMap) {
             .push(binding);
     }
     (exposed, bindings)
-}
-
-/// Without a network of its own a task is on the default bridge.
-fn network_mode(task: &Task) -> Result<Option<String>, String> {
-    let mut mode = None;
-    for attachment in &task.networks {
-        let spec = attachment
-            .network
-            .as_ref()
-            .and_then(|network| network.spec.as_ref());
-        let name = spec
-            .and_then(|spec| spec.annotations.as_ref())
-            .map_or("", |annotations| &annotations.name);
-        match name {
-            "host" | "bridge" | "none" => mode = Some(name.to_owned()),
-            "ingress" => {}
-            _ if spec.is_some_and(|spec| spec.ingress) => {}
-            _ => {
-                return Err(format!(
-                    "network {name} cannot be attached: overlay networks are not supported yet"
-                ));
-            }
-        }
-    }
-    Ok(mode)
 }
 
 fn log_config(task: &Task) -> Option<m::HostConfigLogConfig> {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use skep_allocator::Prefix;
 use skep_model::ext::{NetworkExt as _, NetworkSpecExt as _};
 use skep_model::{NetworkId, StoreObject as _, TaskState};
 use skep_proto as proto;
-use skep_store::View;
+use skep_store::{StoreError, View};
 
 use super::filter::common;
 use super::ports::is_ingress;
@@ -16,7 +17,7 @@ use crate::error::{Code, ControlError, Result};
 const PREDEFINED: &str = "com.docker.swarm.predefined";
 
 impl Control {
-    /// Checks the request as SwarmKit does, and then refuses it: overlay networks are not built yet.
+    /// Enters the network; the leader's allocator gives it its subnet.
     pub async fn create_network(
         &self,
         request: proto::CreateNetworkRequest,
@@ -37,9 +38,30 @@ impl Control {
                 ),
             ));
         }
-        Err(ControlError::unimplemented(
-            "swarm networks are not implemented yet",
-        ))
+        check_driver(&spec)?;
+        check_subnets(&spec)?;
+        let name = spec.annotations().name.clone();
+        let network = proto::Network {
+            id: NetworkId::random().to_string(),
+            spec: Some(spec),
+            ..proto::Network::default()
+        };
+        let created = self
+            .store
+            .update(|tx| {
+                check_room(tx, &network)?;
+                tx.create(network).map_err(|error| match error {
+                    StoreError::NameConflict => ControlError::new(
+                        Code::AlreadyExists,
+                        format!("network with name {name} already exists"),
+                    ),
+                    error => error.into(),
+                })
+            })
+            .await?;
+        Ok(proto::CreateNetworkResponse {
+            network: Some((*created).clone()),
+        })
     }
 
     pub fn get_network(
@@ -97,6 +119,96 @@ impl Control {
             .await?;
         Ok(proto::RemoveNetworkResponse {})
     }
+}
+
+fn check_driver(spec: &proto::NetworkSpec) -> Result<()> {
+    let driver = spec
+        .driver_config
+        .as_ref()
+        .map_or("", |driver| &driver.name);
+    if !matches!(driver, "" | "overlay") {
+        return Err(ControlError::invalid(format!(
+            "could not find plugin {driver} in v1 plugin registry: plugin not found"
+        )));
+    }
+    if spec.ipv6_enabled {
+        return Err(ControlError::unimplemented(
+            "overlay networks with IPv6 are not supported yet",
+        ));
+    }
+    if matches!(&spec.config_from, Some(proto::network_spec::ConfigFrom::Network(name)) if !name.is_empty())
+    {
+        return Err(ControlError::unimplemented(
+            "configuration networks are not supported yet",
+        ));
+    }
+    let mut options = spec.driver_config.iter().flat_map(|driver| &driver.options);
+    let unknown = options.find(|(option, _)| {
+        !matches!(
+            option.as_str(),
+            "com.docker.network.driver.mtu" | "com.docker.network.driver.overlay.vxlanid_list"
+        )
+    });
+    unknown.map_or(Ok(()), |(option, _)| {
+        Err(ControlError::unimplemented(format!(
+            "option {option} of overlay networks is not supported yet"
+        )))
+    })
+}
+
+fn subnets(spec: &proto::NetworkSpec) -> impl Iterator<Item = &proto::IpamConfig> {
+    spec.ipam.iter().flat_map(|ipam| &ipam.configs)
+}
+
+fn check_subnets(spec: &proto::NetworkSpec) -> Result<()> {
+    for config in subnets(spec).filter(|config| !config.subnet.is_empty()) {
+        let invalid = || {
+            ControlError::invalid(format!(
+                "ipam configuration: invalid subnet {}",
+                config.subnet
+            ))
+        };
+        let subnet: Prefix = config.subnet.parse().map_err(|_| invalid())?;
+        if !subnet.is_ipv4() {
+            return Err(invalid());
+        }
+        if !config.gateway.is_empty() {
+            let gateway = config.gateway.parse().ok();
+            if gateway.is_none_or(|gateway| !subnet.contains(gateway)) {
+                return Err(ControlError::invalid(format!(
+                    "ipam configuration: gateway {} is not in subnet {}",
+                    config.gateway, config.subnet
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the allocator would have to refuse when nobody waits for its answer any more.
+fn check_room(view: &View, network: &proto::Network) -> Result<()> {
+    if network.spec().ingress
+        && let Some(other) = view.networks().find(|other| is_ingress(other))
+    {
+        return Err(ControlError::new(
+            Code::AlreadyExists,
+            format!("ingress network ({}) is already present", other.id),
+        ));
+    }
+    let parse = |config: &proto::IpamConfig| config.subnet.parse::<Prefix>().ok();
+    let taken: Vec<Prefix> = view
+        .networks()
+        .flat_map(|other| other.ipam.iter().flat_map(|ipam| &ipam.configs))
+        .filter_map(parse)
+        .collect();
+    for wanted in subnets(network.spec()).filter_map(parse) {
+        if taken.iter().any(|other| other.overlaps(wanted)) {
+            return Err(ControlError::invalid(
+                "invalid pool request: Pool overlaps with other one on this address space",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn not_found(id: &str) -> ControlError {

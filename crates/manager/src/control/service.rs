@@ -278,7 +278,10 @@ fn apply_update(
         service.spec_version = Some(version);
         service.update_status = None;
     }
-    service.endpoint = ports::endpoint(service.spec());
+    // What is allocated stays until the allocator changes it.
+    if !skep_allocator::needs_networks(service.spec()) {
+        service.endpoint = ports::endpoint(service.spec());
+    }
     service.previous_spec = old_spec;
     service.previous_spec_version = old_version;
     Ok(())

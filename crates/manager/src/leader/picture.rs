@@ -374,6 +374,11 @@ impl Picture {
     /// Chooses nodes for tasks that are not in the store yet, so that they enter it with their node,
     /// or with the reason why they have none.
     fn schedule_made(&mut self, made: Vec<Task>, now: Timestamp, writes: &mut Vec<Write>) {
+        let (made, unallocated): (Vec<Task>, Vec<Task>) = made
+            .into_iter()
+            .partition(|task| task.status.state > TaskState::New);
+        let create = |task| Write::Create(Box::new(task));
+        writes.extend(unallocated.into_iter().map(create));
         let (preassigned, made): (Vec<Task>, Vec<Task>) =
             made.into_iter().partition(|task| task.node_id.is_some());
         for mut task in preassigned {
@@ -502,7 +507,7 @@ impl<'a> Factory<'a> {
         }
     }
 
-    /// A new task, allocated: without networks its ports are all it needs, and those its service has.
+    /// A new task. Without networks its ports are all it needs, and those its service has.
     fn make(&self, new: &skep_orchestrator::NewTask, now: Timestamp) -> Task {
         let mut task = new_task(
             new,
@@ -516,7 +521,10 @@ impl<'a> Factory<'a> {
         if let Some(endpoint) = &self.endpoint {
             task.endpoint = Some(Arc::clone(endpoint));
         }
-        task.status.state = TaskState::Pending;
+        // Who waits for addresses stays NEW until the allocator has seen it.
+        if !skep_allocator::needs_networks(self.service.spec()) {
+            task.status.state = TaskState::Pending;
+        }
         task
     }
 }

@@ -172,7 +172,8 @@ pub(super) const PENDING: &str = "pending task scheduling";
 
 /// Whether the task waits for the scheduler's word.
 pub(super) fn waits(task: &Task) -> bool {
-    task.status.state < TaskState::Assigned && task.desired_state <= TaskState::Complete
+    (TaskState::Pending..TaskState::Assigned).contains(&task.status.state)
+        && task.desired_state <= TaskState::Complete
 }
 
 fn reject(tx: &mut Transaction, id: &TaskId, at: Timestamp) -> Result<(), Stale> {

@@ -53,6 +53,8 @@ pub enum CtKey {
 pub enum FibResult {
     /// The kind of the packet's destination address: local, unicast, …
     DestinationType,
+    /// The same of its source.
+    SourceType,
 }
 
 /// Which header an offset is counted from.
@@ -209,12 +211,13 @@ impl Expression {
                     .be32(3, *offset)
                     .be32(4, *length);
             }
-            Self::Fib {
-                result: FibResult::DestinationType,
-                into,
-            } => {
-                // NFT_FIB_RESULT_ADDRTYPE of the NFTA_FIB_F_DADDR.
-                body.be32(1, into.0).be32(2, 3).be32(3, 2);
+            Self::Fib { result, into } => {
+                // NFT_FIB_RESULT_ADDRTYPE of the NFTA_FIB_F_SADDR or NFTA_FIB_F_DADDR.
+                let side = match result {
+                    FibResult::SourceType => 1,
+                    FibResult::DestinationType => 2,
+                };
+                body.be32(1, into.0).be32(2, 3).be32(3, side);
             }
             Self::Compare {
                 register,

@@ -88,9 +88,18 @@ pub fn address_in(side: Side, network: IpAddr, prefix: u8, equal: bool) -> Vec<E
 
 /// `fib daddr type local`
 pub fn destination_is_local() -> Vec<Expression> {
+    is_local(FibResult::DestinationType)
+}
+
+/// `fib saddr type local`
+pub fn source_is_local() -> Vec<Expression> {
+    is_local(FibResult::SourceType)
+}
+
+fn is_local(result: FibResult) -> Vec<Expression> {
     vec![
         Expression::Fib {
-            result: FibResult::DestinationType,
+            result,
             into: Register::FIRST,
         },
         Expression::Compare {

@@ -91,6 +91,19 @@ impl DispatcherClient for Uplink {
             }
         }
     }
+
+    /// Only where the leader is, so far: the feed does not cross the wire yet.
+    async fn endpoints(
+        &self,
+        _request: proto::feed::WatchEndpointsRequest,
+    ) -> Result<ResponseStream<proto::feed::EndpointUpdate>, Status> {
+        match self.route()? {
+            Route::Local(local) => local.dispatcher.endpoints(&local.caller),
+            Route::Remote { .. } => Err(Status::unimplemented(
+                "the endpoint feed does not cross the wire yet",
+            )),
+        }
+    }
 }
 
 #[async_trait::async_trait]

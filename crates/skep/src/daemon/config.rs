@@ -309,12 +309,15 @@ fn network(settings: &Settings) -> anyhow::Result<NetworkOptions> {
         bridge,
         bip,
         fixed_cidr: settings.optional("fixed-cidr"),
+        ipv6: settings.bool("ipv6"),
+        fixed_cidr_v6: settings.optional("fixed-cidr-v6"),
         default_gateway: address(settings, "default-gateway")?,
         default_address_pools: pools(settings)?,
         mtu: u32::try_from(settings.int("mtu"))
             .ok()
             .filter(|_| settings.is_set("mtu")),
         iptables: settings.bool("iptables"),
+        ip6tables: settings.bool("ip6tables"),
         ip_forward: settings.bool("ip-forward"),
         ip_masq: settings.bool("ip-masq"),
         icc: settings.bool("icc"),

@@ -462,9 +462,14 @@ mod tests {
 
     #[test]
     fn a_refused_option_at_its_default_is_fine() {
-        assert!(load(&["--ipv6=false"], "").is_ok());
-        let error = load(&["--ipv6"], "").unwrap_err().to_string();
-        assert!(error.contains("\"ipv6\" can not be used"), "{error}");
+        assert!(load(&["--default-gateway-v6="], "").is_ok());
+        let error = load(&["--default-gateway-v6=fd00::1"], "")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("\"default-gateway-v6\" can not be used"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::Prefix;
 /// The addresses of one subnet. Free ones are given out lowest first, as Docker does, so that a
 /// container that is stopped and started alone gets its address back.
 #[derive(Debug, Clone)]
-pub(crate) struct AddressSet {
+pub struct AddressSet {
     subnet: Prefix,
     /// The part of the subnet that is given out when nobody asks for a certain address.
     range: Prefix,
@@ -19,13 +19,13 @@ pub(crate) struct AddressSet {
 
 /// The wanted address cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unavailable {
+pub enum Unavailable {
     Taken,
     OutsideSubnet,
 }
 
 impl AddressSet {
-    pub(crate) fn new(subnet: Prefix, range: Option<Prefix>) -> Self {
+    pub fn new(subnet: Prefix, range: Option<Prefix>) -> Self {
         let subnet = subnet.network();
         let mut taken = BTreeSet::new();
         let host_bits = (if subnet.is_ipv4() { 32 } else { 128 }) - subnet.length();
@@ -46,7 +46,7 @@ impl AddressSet {
     }
 
     /// Takes the lowest free address of the range.
-    pub(crate) fn allocate(&mut self) -> Option<IpAddr> {
+    pub fn allocate(&mut self) -> Option<IpAddr> {
         let mut offset = self.lowest;
         loop {
             let address = self.range.nth(offset)?;
@@ -59,8 +59,34 @@ impl AddressSet {
         }
     }
 
+    /// Takes the first free address of the range behind `last`, and begins again at its end: a freed
+    /// one is not given out again at once.
+    pub fn allocate_after(&mut self, last: Option<IpAddr>) -> Option<IpAddr> {
+        let next = last
+            .and_then(|last| self.range.offset_of(last))
+            .map_or(0, |offset| offset + 1);
+        let mut offset = next;
+        while let Some(address) = self.range.nth(offset) {
+            if self.taken.insert(address) {
+                return Some(address);
+            }
+            offset += 1;
+        }
+        (0..next).find_map(|offset| {
+            let address = self.range.nth(offset)?;
+            self.taken.insert(address).then_some(address)
+        })
+    }
+
+    /// How many addresses the range has that can be given out.
+    pub fn size(&self) -> u128 {
+        let bits = (if self.range.is_ipv4() { 32 } else { 128 }) - self.range.length();
+        let all = 1_u128.checked_shl(u32::from(bits)).unwrap_or(u128::MAX);
+        all.saturating_sub(if bits > 1 { 2 } else { 0 })
+    }
+
     /// Takes a certain address of the subnet, in the range or not.
-    pub(crate) fn take(&mut self, address: IpAddr) -> Result<(), Unavailable> {
+    pub fn take(&mut self, address: IpAddr) -> Result<(), Unavailable> {
         if !self.subnet.contains(address) {
             return Err(Unavailable::OutsideSubnet);
         }
@@ -71,7 +97,7 @@ impl AddressSet {
         }
     }
 
-    pub(crate) fn release(&mut self, address: IpAddr) {
+    pub fn release(&mut self, address: IpAddr) {
         if self.taken.remove(&address) {
             // Searching again from the bottom is right whatever was freed, and rare.
             self.lowest = 0;

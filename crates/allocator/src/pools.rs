@@ -2,10 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{AddressPool, Prefix};
+use crate::Prefix;
+
+/// One `--default-address-pool base=…,size=…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressPool {
+    pub base: Prefix,
+    /// Prefix length of each network cut from it.
+    pub size: u8,
+}
 
 /// Docker's own pools, in its order: 172.17-31/16 and then 192.168/16 in pieces of /20.
-pub(crate) fn docker_pools() -> Vec<AddressPool> {
+pub fn docker_pools() -> Vec<AddressPool> {
     let pool = |a, b, length, size| AddressPool {
         base: Prefix::new(Ipv4Addr::new(a, b, 0, 0), length).expect("an IPv4 prefix is at most 32"),
         size,
@@ -22,7 +30,7 @@ pub(crate) fn docker_pools() -> Vec<AddressPool> {
 }
 
 /// The first piece of the pools that overlaps nothing in `used`.
-pub(crate) fn choose(pools: &[AddressPool], used: &[Prefix], ipv4: bool) -> Option<Prefix> {
+pub fn choose(pools: &[AddressPool], used: &[Prefix], ipv4: bool) -> Option<Prefix> {
     pools
         .iter()
         .filter(|pool| pool.base.is_ipv4() == ipv4)
@@ -60,7 +68,7 @@ fn number(address: IpAddr) -> u128 {
 }
 
 /// A random piece of the unique local addresses (RFC 4193), for IPv6 networks without a pool.
-pub(crate) fn unique_local(random: [u8; 5]) -> Prefix {
+pub fn unique_local(random: [u8; 5]) -> Prefix {
     let mut octets = [0; 16];
     octets[0] = 0xfd;
     octets[1..6].copy_from_slice(&random);

@@ -56,6 +56,12 @@ impl Prefix {
         inside.then(|| self.at(address))
     }
 
+    /// The inverse of [`Prefix::nth`]; `None` for an address outside.
+    pub fn offset_of(self, address: IpAddr) -> Option<u128> {
+        self.contains(address)
+            .then(|| bits(address) - (self.bits() & self.mask()))
+    }
+
     pub fn contains(self, address: IpAddr) -> bool {
         width(address) == width(self.address)
             && bits(address) & self.mask() == self.bits() & self.mask()
