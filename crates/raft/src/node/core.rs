@@ -153,6 +153,9 @@ impl Core {
             self.begin()?;
         }
         for command in commands {
+            if self.removed {
+                break;
+            }
             if let ControlFlow::Break(done) = self.handle(command)? {
                 self.raw.mut_store().sync_commit()?;
                 self.stopped_by = Some(done);
@@ -298,7 +301,7 @@ impl Core {
 
     /// Works off what raft has become ready to do.
     fn rounds(&mut self) -> Result<(), RaftError> {
-        while self.raw.has_ready() {
+        while !self.removed && self.raw.has_ready() {
             self.round()?;
         }
         Ok(())
@@ -322,6 +325,11 @@ impl Core {
         }
         self.send(ready.take_persisted_messages());
         self.apply(ready.take_committed_entries())?;
+        if self.removed {
+            // Everything is written and sent. Raft would look for this member among its own, to count
+            // what it has written after its removal, and panic, for it is not there any more.
+            return Ok(());
+        }
 
         let mut light = self.raw.advance_append(ready);
         if let Some(commit) = light.commit_index() {
