@@ -42,6 +42,7 @@ const LAYERS: &[(&str, u8)] = &[
     // dev: only tests may use these
     ("skep-testkit", DEV),
     ("skep-e2e", DEV),
+    ("skep-sim", DEV),
 ];
 
 const DEV: u8 = u8::MAX;

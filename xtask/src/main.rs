@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask demo`, `test`, `verify`, `fix`, `bench` and `images`.
+//! The project's commands: `cargo xtask demo`, `test`, `verify`, `fix`, `bench`, `sim` and `images`.
 //!
 //! They work in a fresh clone and install what they need (Debian packages) themselves.
 
@@ -10,6 +10,7 @@ mod images;
 mod install;
 mod layers;
 mod shell;
+mod sim;
 mod steps;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ Usage: cargo xtask COMMAND
   verify          formatting, lints and the layer rule, without tests
   fix             apply formatting and the lints' own fixes
   bench SUITE     measure against a peer in one run; suites: engine, scheduler
+  sim             simulate clusters: --seeds N --from S; with one seed, tell all that happens
   images          build the test images from Debian packages into target/images
 ";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "verify" => steps::verify(),
         "fix" => steps::fix(),
         "bench" => bench::run(rest),
+        "sim" => sim::run(rest),
         "images" => images::run(rest),
         _ => {
             eprint!("{USAGE}");
