@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("skep-model", 0),
     // L1 decisions (pure)
     ("skep-reference", 1),
+    ("skep-dockerfile", 1),
     ("skep-orchestrator", 1),
     ("skep-scheduler", 1),
     ("skep-allocator", 1),

@@ -26,7 +26,6 @@ mod config;
 mod db;
 mod error;
 mod glob;
-mod healthcheck;
 mod image;
 mod import;
 mod init;
@@ -51,7 +50,6 @@ mod store;
 mod tar_reader;
 mod tree;
 mod unpack;
-mod words;
 
 pub use commit::CommitOptions;
 pub use config::{History, ImageConfig, RootFs, RunConfig};
