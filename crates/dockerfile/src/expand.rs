@@ -130,13 +130,11 @@ impl<'a> Shell<'a> {
                 c => out.char(c),
             }
         }
-        match stop {
-            Some(_) => Err("syntax error: missing '}'".to_owned()),
-            None => {
-                out.end_word();
-                Ok(out)
-            }
+        if stop.is_some() {
+            return Err("syntax error: missing '}'".to_owned());
         }
+        out.end_word();
+        Ok(out)
     }
 
     fn single_quoted(&mut self) -> Result<String, String> {

@@ -35,7 +35,7 @@ pub(crate) struct Line {
 
 #[derive(Debug)]
 pub(crate) struct Lines {
-    pub(crate) lines: Vec<Line>,
+    pub(crate) all: Vec<Line>,
     pub(crate) escape: char,
     pub(crate) warnings: Vec<String>,
 }
@@ -73,7 +73,7 @@ pub(crate) fn logical_lines(text: &str) -> Result<Lines, ParseError> {
         ));
     }
     Ok(Lines {
-        lines,
+        all: lines,
         escape,
         warnings,
     })

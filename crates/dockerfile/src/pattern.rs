@@ -57,16 +57,13 @@ pub(crate) fn replace(pattern: &str, value: &str, replacement: &str, all: bool) 
         let found = pick(at + 1..=text.len(), true, |end| {
             matches(&tokens, &text[at..end])
         });
-        match found.filter(|_| !done) {
-            Some(end) => {
-                out.push_str(replacement);
-                at = end;
-                done = !all;
-            }
-            None => {
-                out.push(text[at]);
-                at += 1;
-            }
+        if let Some(end) = found.filter(|_| !done) {
+            out.push_str(replacement);
+            at = end;
+            done = !all;
+        } else {
+            out.push(text[at]);
+            at += 1;
         }
     }
     out

@@ -47,7 +47,7 @@ impl Dockerfile {
             stages: Vec::new(),
             warnings: lines.warnings,
         };
-        for line in lines.lines {
+        for line in lines.all {
             file.add(line)?;
         }
         if file.stages.is_empty() {
@@ -98,7 +98,7 @@ impl Dockerfile {
 /// Reads instructions without stages: those of `docker commit --change` and `docker import`.
 pub fn parse_changes(text: &str) -> Result<Vec<Instruction>, ParseError> {
     let lines = logical_lines(text)?;
-    let instructions = lines.lines.iter().map(|line| {
+    let instructions = lines.all.iter().map(|line| {
         match parse_line(&line.text, &line.heredocs, lines.escape) {
             Ok(Parsed::Instruction(instruction)) => Ok(instruction),
             Ok(Parsed::From(_)) => Err("FROM is not a valid change command".to_owned()),
@@ -113,7 +113,7 @@ impl Step {
     /// Reads a trigger that `ONBUILD` kept.
     pub fn trigger(text: &str) -> Result<Self, ParseError> {
         let lines = logical_lines(text)?;
-        let [line] = lines.lines.as_slice() else {
+        let [line] = lines.all.as_slice() else {
             return Err(ParseError::new(
                 1,
                 "onbuild trigger should be a single expression",

@@ -2,11 +2,11 @@ use std::io::{self, Write};
 use std::thread;
 
 use serde_json::Value;
-use skep_reference::Reference;
+use skep_reference::{Digest, Reference};
 
 use crate::config::{History, ImageConfig, RootFs, RunConfig};
 use crate::error::{Context, ImageError};
-use crate::image::ImageId;
+use crate::image::{Image, ImageId};
 use crate::instructions::apply_changes;
 use crate::platform::host;
 use crate::rootfs::Rootfs;
@@ -35,59 +35,78 @@ impl ImageStore {
     /// Makes an image of what a container changed, on top of the image it was made of. The caller
     /// pauses the container where that is wanted.
     pub fn commit(&self, rootfs: &Rootfs, options: CommitOptions) -> Result<ImageId, ImageError> {
-        let mut run = options.config;
-        apply_changes(&mut run, &options.changes)?;
         let inner = &*self.inner;
-        let parent = options
-            .parent
-            .as_ref()
-            .and_then(|parent| self.by_id(parent));
-        let base = parent
-            .as_ref()
-            .map(|image| image.config().clone())
-            .unwrap_or_default();
         let mut spool = Spool::new(&inner.tmp)?;
         let source = spool_tree(&mut spool, rootfs)?;
         let mut diff_ids = rootfs.diff_ids();
         diff_ids.push(source.blob.digest.clone());
-        let created = now();
-        let mut history = base.history().to_vec();
-        history.push(History {
-            created: Some(created.clone()),
-            created_by: options.created_by,
-            author: options.author.clone(),
-            comment: options.comment.clone(),
-            empty_layer: false,
-        });
-        let platform = host();
-        let or = |text: String, default: String| if text.is_empty() { default } else { text };
-        let config = ImageConfig {
-            created: Some(created),
-            author: options.author,
-            comment: options.comment,
-            architecture: or(base.architecture, platform.architecture),
-            variant: base.variant,
-            os: or(base.os, platform.os),
-            os_version: base.os_version,
-            config: Some(run),
-            container: options.container_id,
-            container_config: options.container_config,
-            docker_version: String::new(),
-            rootfs: Some(RootFs {
-                kind: "layers".to_owned(),
-                diff_ids: Some(diff_ids),
-            }),
-            history: Some(history),
-        };
+        let parent = self.parent(&options);
+        let reference = options.reference.clone();
+        let config = child(parent.as_ref(), options, diff_ids, false)?;
         let parent = parent.map(|image| image.id);
-        inner.register_one(
-            config,
-            parent,
-            options.reference,
-            rootfs.top(),
-            Some(source),
-        )
+        inner.register_one(config, parent, reference, rootfs.top(), Some(source))
     }
+
+    /// Makes an image that differs from its parent in its configuration only.
+    pub fn commit_config(&self, options: CommitOptions) -> Result<ImageId, ImageError> {
+        let parent = self.parent(&options);
+        let reference = options.reference.clone();
+        let diff_ids = parent
+            .as_ref()
+            .map(|image| image.config.diff_ids().to_vec());
+        let config = child(parent.as_ref(), options, diff_ids.unwrap_or_default(), true)?;
+        let top = parent.as_ref().and_then(|image| image.top.clone());
+        let parent = parent.map(|image| image.id);
+        self.inner
+            .register_one(config, parent, reference, top.as_ref(), None)
+    }
+
+    fn parent(&self, options: &CommitOptions) -> Option<Image> {
+        options.parent.as_ref().and_then(|id| self.by_id(id))
+    }
+}
+
+/// The configuration document of a new image.
+fn child(
+    parent: Option<&Image>,
+    options: CommitOptions,
+    diff_ids: Vec<Digest>,
+    empty_layer: bool,
+) -> Result<ImageConfig, ImageError> {
+    let mut run = options.config;
+    apply_changes(&mut run, &options.changes)?;
+    let base = parent
+        .map(|image| image.config().clone())
+        .unwrap_or_default();
+    let created = now();
+    let mut history = base.history().to_vec();
+    history.push(History {
+        created: Some(created.clone()),
+        created_by: options.created_by,
+        author: options.author.clone(),
+        comment: options.comment.clone(),
+        empty_layer,
+    });
+    let platform = host();
+    let or = |text: String, default: String| if text.is_empty() { default } else { text };
+    Ok(ImageConfig {
+        created: Some(created),
+        author: options.author,
+        comment: options.comment,
+        architecture: or(base.architecture, platform.architecture),
+        variant: base.variant,
+        os: or(base.os, platform.os),
+        os_version: base.os_version,
+        config: Some(run),
+        container: options.container_id,
+        container_config: options.container_config,
+        docker_version: String::new(),
+        rootfs: Some(RootFs {
+            kind: "layers".to_owned(),
+            diff_ids: Some(diff_ids),
+        }),
+        history: Some(history),
+    })
 }
 
 /// Writes the container's changes through a pipe: the tar is never held anywhere but in the spool.

@@ -1,7 +1,7 @@
 //! Go's `path.Match`: `*` and `?` stop at slashes, `[a-z]` and `[^a-z]` are classes.
 
 /// `None`: the pattern itself is malformed.
-pub(crate) fn path_match(pattern: &str, text: &str) -> Option<bool> {
+pub fn path_match(pattern: &str, text: &str) -> Option<bool> {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     well_formed(&pattern)?;

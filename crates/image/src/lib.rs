@@ -18,6 +18,7 @@
 //! engine publishes it).
 
 mod blobs;
+mod build_cache;
 mod chain;
 mod changes;
 mod commit;
@@ -55,6 +56,7 @@ pub use commit::CommitOptions;
 pub use config::{History, ImageConfig, RootFs, RunConfig};
 pub use db::{RemoteBlob, StoredManifest};
 pub use error::{ErrorKind, ImageError};
+pub use glob::path_match;
 pub use image::{Image, ImageId};
 pub use import::ImportOptions;
 pub use instructions::apply_changes;
