@@ -30,6 +30,7 @@ const LAYERS: &[(&str, u8)] = &[
     // L3 services
     ("skep-network", 3),
     ("skep-engine", 3),
+    ("skep-build", 3),
     ("skep-agent", 3),
     ("skep-manager", 3),
     ("skep-rpc", 3),

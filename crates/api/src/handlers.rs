@@ -1,6 +1,7 @@
 //! The handlers over the engine, one file per kind of object.
 
 pub(crate) mod archive;
+pub(crate) mod build;
 pub(crate) mod containers;
 pub(crate) mod create;
 pub(crate) mod exec;

@@ -3,7 +3,7 @@
 //! `docs/compatibility.md` is checked against this table by a test.
 
 use crate::handlers::{
-    archive, containers, create, exec, images, networks, registry, streams, system, volumes,
+    archive, build, containers, create, exec, images, networks, registry, streams, system, volumes,
 };
 use crate::route::{Action, Route};
 use crate::state::ApiState;
@@ -53,8 +53,8 @@ fn system_routes() -> Vec<Route<ApiState>> {
         POST "/auth" => works(registry::auth);
         POST "/session" => not_yet("there is no BuildKit in this daemon");
         POST "/grpc" => not_yet("there is no BuildKit in this daemon");
-        POST "/build" => not_yet("build with another builder and bring the image here with 'docker load'");
-        POST "/build/prune" since 31 => not_yet();
+        POST "/build" => works(build::build, "the classic builder; no BuildKit");
+        POST "/build/prune" since 31 => works(build::prune);
         POST "/build/cancel" => not_yet();
         GET "/distribution/{name:*}/json" since 30 => works(registry::distribution);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,6 +58,7 @@ impl Engine {
         ];
         crate::logs::options::check_default(&config.reloadable)?;
         let root = config.data_root.clone();
+        empty(&root.join("tmp"))?;
         std::fs::create_dir_all(root.join("containers")).map_err(|error| {
             EngineError::from_source(format!("cannot create {}", root.display()), &error)
         })?;
@@ -97,6 +99,16 @@ impl Engine {
     /// The event bus, for listeners and for the swarm's own events.
     pub fn events(&self) -> &EventBus {
         &self.events
+    }
+
+    /// The images, for a builder.
+    pub fn images(&self) -> &ImageStore {
+        &self.images
+    }
+
+    /// Where work in progress is put; emptied when the engine starts.
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.config.data_root.join("tmp")
     }
 
     /// The settings it was started with.
@@ -253,6 +265,17 @@ fn default_seccomp(profile: Option<&str>) -> Result<SeccompProfile> {
             SeccompProfile::parse(&text).map_err(|error| EngineError::invalid(error.to_string()))
         }
     }
+}
+
+/// Removes what a killed daemon was working on.
+fn empty(scratch: &std::path::Path) -> Result<()> {
+    let context =
+        |error| EngineError::from_source(format!("cannot empty {}", scratch.display()), &error);
+    match std::fs::remove_dir_all(scratch) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(context(error)),
+        _ => {}
+    }
+    std::fs::create_dir_all(scratch).map_err(context)
 }
 
 /// Made once and kept.

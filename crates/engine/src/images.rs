@@ -383,14 +383,15 @@ pub(crate) fn received<T: Send + 'static>(
 }
 
 /// A body as a blocking reader, to be used on a thread that may block.
-pub(crate) struct BodyReader {
+pub struct BodyReader {
     body: ByteStream,
     handle: tokio::runtime::Handle,
     rest: Bytes,
 }
 
 impl BodyReader {
-    pub(crate) fn new(body: ByteStream) -> Self {
+    /// To be made on a runtime's thread and read on another.
+    pub fn new(body: ByteStream) -> Self {
         Self {
             body,
             handle: tokio::runtime::Handle::current(),

@@ -7,15 +7,16 @@
 //! All calls are methods of [`Engine`]; requests and streams are in [`types`], everything else
 //! that goes in or out is Docker's own REST type from `bollard_stubs`.
 
+pub mod archive;
 pub mod config;
 pub mod error;
 pub mod events;
 pub mod executor;
 pub mod filters;
+pub mod rooted;
 pub mod time;
 pub mod types;
 
-mod archive;
 mod attach;
 mod container;
 mod convert;
@@ -47,7 +48,6 @@ mod registry;
 mod remove;
 mod restart;
 mod restore;
-mod rooted;
 mod shm;
 mod signal;
 mod start;
@@ -70,6 +70,7 @@ pub use generic_resources::parse_generic_resources;
 pub use registry::{PullOptions, PushOptions, reference as pull_reference};
 pub use skep_image::{AnyReference, Reference};
 pub use skep_registry::{Credentials, Platform, ProxyConfig, RegistryError, check_mirror};
+pub use names::random_id;
 pub use time::UnixNanos;
 pub use types::*;
 

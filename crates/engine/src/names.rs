@@ -114,7 +114,7 @@ const PEOPLE: &[&str] = &[
 
 /// A fresh id: 64 hexadecimal digits that are not all decimal, because clients read those as
 /// numbers.
-pub(crate) fn random_id() -> String {
+pub fn random_id() -> String {
     loop {
         let mut bytes = [0_u8; 32];
         rand::rng().fill(&mut bytes);

@@ -5,10 +5,10 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, openat, openat2};
 
 /// Opens the root itself.
-pub(crate) fn open_root(root: &Path) -> io::Result<OwnedFd> {
+pub fn open_root(root: &Path) -> io::Result<OwnedFd> {
     Ok(openat(
         CWD,
         root,
@@ -18,7 +18,7 @@ pub(crate) fn open_root(root: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Opens a path below a root, with `..` and absolute symlinks meaning what they mean inside.
-pub(crate) fn open_in(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+pub fn open_in(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() {
         Path::new(".")
@@ -42,39 +42,53 @@ pub(crate) fn open_in(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<
 }
 
 /// Opens a file for reading.
-pub(crate) fn open_file(root: &Path, path: &Path) -> io::Result<File> {
+pub fn open_file(root: &Path, path: &Path) -> io::Result<File> {
     // NONBLOCK: a fifo in an image must not stop us.
     let fd = open_in(&open_root(root)?, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
     Ok(File::from(fd))
 }
 
 /// The path under which an open directory can be used with ordinary calls.
-pub(crate) fn proc_path(fd: &OwnedFd) -> PathBuf {
+pub fn proc_path(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// Where a path inside really is on the host.
-pub(crate) fn real_path(root: &Path, path: &Path) -> io::Result<PathBuf> {
+pub fn real_path(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let fd = open_in(&open_root(root)?, path, OFlags::PATH)?;
     std::fs::read_link(proc_path(&fd))
 }
 
 /// Makes a directory and its parents inside a root.
-pub(crate) fn make_directories(root: &Path, path: &Path) -> io::Result<()> {
-    let root = open_root(root)?;
+pub fn make_directories(root: &Path, path: &Path) -> io::Result<()> {
+    make_owned_directories(&open_root(root)?, path, None)
+}
+
+/// The same; those that were not there yet get an owner.
+pub fn make_owned_directories(
+    root: &OwnedFd,
+    path: &Path,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
     let mut so_far = PathBuf::new();
     for part in path.components() {
         let std::path::Component::Normal(part) = part else {
             continue;
         };
-        let parent = open_in(&root, &so_far, OFlags::PATH | OFlags::DIRECTORY)?;
+        let parent = open_in(root, &so_far, OFlags::PATH | OFlags::DIRECTORY)?;
         match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Ok(()) => {
+                if let Some((uid, gid)) = owner {
+                    let ids = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+                    rustix::fs::chownat(&parent, part, ids.0, ids.1, AtFlags::SYMLINK_NOFOLLOW)?;
+                }
+            }
+            Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
         so_far.push(part);
     }
-    open_in(&root, &so_far, OFlags::PATH | OFlags::DIRECTORY).map(drop)
+    open_in(root, &so_far, OFlags::PATH | OFlags::DIRECTORY).map(drop)
 }
 
 #[cfg(test)]

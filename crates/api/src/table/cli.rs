@@ -91,7 +91,12 @@ pub(super) const GROUPS: &[Group] = &[
         "",
     ),
     group("push", "", &["POST /images/{name}/push"], ""),
-    group("build, buildx", "", &["POST /build", "POST /session"], ""),
+    group(
+        "build",
+        "with `DOCKER_BUILDKIT=0`, or without the buildx plugin",
+        &["POST /build"],
+        "",
+    ),
     group(
         "run, create",
         "`-d`, `--rm`, `-i`, `-t`, `-e`, `-w`, `-u`, `--name`, `--entrypoint`, `-l`, `--hostname`, \

@@ -125,8 +125,6 @@ async fn what_is_not_there_answers_501_and_says_which_endpoint_it_is() {
             "POST /auth",
             "POST /session",
             "POST /grpc",
-            "POST /build",
-            "POST /build/prune",
             "POST /build/cancel",
             "GET /distribution/{name}/json",
             "GET /containers/{name}/checkpoints",

@@ -7,6 +7,11 @@
 mod pack;
 mod unpack;
 
+pub use pack::pack;
+pub use unpack::{Attributes, is_archive, unpack};
+
+pub use crate::images::BodyReader;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,7 +23,7 @@ use rustix::fs::OFlags;
 use crate::container::Container;
 use crate::engine::{Engine, blocking};
 use crate::error::{EngineError, Result};
-use crate::images::{BodyReader, body_writer};
+use crate::images::body_writer;
 use crate::mounts::{MountKind, clean_path};
 use crate::rooted;
 use crate::types::{ByteStream, PathStat, PutArchiveOptions};
@@ -82,7 +87,7 @@ impl Engine {
         let (mut writer, stream) = body_writer();
         let base = pack::base_name(path);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = pack::pack(&view.root, &view.path, &base, &mut writer) {
+            if let Err(error) = pack(&view.root, &view.path, &base, &mut writer) {
                 writer.fail(error);
             }
         });
@@ -117,13 +122,12 @@ impl Engine {
             if !std::fs::metadata(rooted::proc_path(&target))?.is_dir() {
                 return Err(EngineError::invalid("extraction point is not a directory"));
             }
-            unpack::unpack(
-                reader,
-                &view.root,
-                &view.path,
-                options.no_overwrite_dir_non_dir,
+            let attributes = Attributes {
                 owner,
-            )
+                mode: None,
+                keep_kinds: options.no_overwrite_dir_non_dir,
+            };
+            unpack(reader, &view.root, &view.path, attributes)
         })
         .await?;
         self.container_event(&container, "extract-to-dir");

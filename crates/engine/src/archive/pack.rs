@@ -93,12 +93,7 @@ fn go_mode(mode: u32) -> u32 {
 }
 
 /// Writes what is at a path under the name `base`.
-pub(super) fn pack(
-    root: &OwnedFd,
-    path: &Path,
-    base: &str,
-    writer: &mut impl Write,
-) -> io::Result<()> {
+pub fn pack(root: &OwnedFd, path: &Path, base: &str, writer: &mut impl Write) -> io::Result<()> {
     let (parent, name) = locate(root, path)?;
     let mut packer = Packer {
         tar: Builder::new(writer),

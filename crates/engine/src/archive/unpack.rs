@@ -15,21 +15,29 @@ use tar::{Entry, EntryType};
 use crate::error::{EngineError, Result};
 use crate::rooted;
 
-/// Unpacks below a directory of a root. `owner` replaces the archive's owners.
-pub(super) fn unpack(
+/// What replaces what the archive says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attributes {
+    pub owner: Option<(u32, u32)>,
+    /// Of everything but links.
+    pub mode: Option<u32>,
+    /// Refuse to replace a directory with a file, or the other way round.
+    pub keep_kinds: bool,
+}
+
+/// Unpacks a tar, compressed or not, below a directory of a root.
+pub fn unpack(
     reader: impl Read,
     root: &OwnedFd,
     target: &Path,
-    keep_kinds: bool,
-    owner: Option<(u32, u32)>,
+    attributes: Attributes,
 ) -> Result<()> {
     let reader = decompress(reader)?;
     let mut archive = tar::Archive::new(reader);
     let unpacker = Unpacker {
         root,
         target,
-        keep_kinds,
-        owner,
+        attributes,
     };
     // A directory's time is set last: what is put into it changes it.
     let mut directories = Vec::new();
@@ -43,6 +51,17 @@ pub(super) fn unpack(
         }
     }
     Ok(())
+}
+
+/// Whether a file is a tar, compressed or not.
+pub fn is_archive(file: File) -> bool {
+    let Ok(reader) = decompress(file) else {
+        return false;
+    };
+    let mut archive = tar::Archive::new(reader);
+    archive
+        .entries()
+        .is_ok_and(|mut entries| matches!(entries.next(), Some(Ok(_))))
 }
 
 /// gzip and zstd are told by their first bytes.
@@ -76,8 +95,7 @@ fn times(mtime: u64) -> Timestamps {
 struct Unpacker<'a> {
     root: &'a OwnedFd,
     target: &'a Path,
-    keep_kinds: bool,
-    owner: Option<(u32, u32)>,
+    attributes: Attributes,
 }
 
 impl Unpacker<'_> {
@@ -89,7 +107,8 @@ impl Unpacker<'_> {
         let path = self.inside(&entry.path()?)?;
         let header = entry.header().clone();
         let mtime = header.mtime().unwrap_or(0);
-        let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o644) & 0o7777);
+        let mode = self.attributes.mode.or(header.mode().ok()).unwrap_or(0o644);
+        let mode = Mode::from_raw_mode(mode & 0o7777);
         if path.as_os_str().is_empty() {
             // The target itself stays as it is.
             return Ok(());
@@ -143,7 +162,7 @@ impl Unpacker<'_> {
                 )));
             }
         }
-        let (uid, gid) = match self.owner {
+        let (uid, gid) = match self.attributes.owner {
             Some(owner) => owner,
             None => (
                 header.uid().unwrap_or(0) as u32,
@@ -224,14 +243,14 @@ impl Unpacker<'_> {
         let there = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let comes = kind == EntryType::Directory;
         let shown = self.target.join(path);
-        if there && !comes && self.keep_kinds {
+        if there && !comes && self.attributes.keep_kinds {
             return Err(EngineError::invalid(format!(
                 "cannot overwrite directory \"{}\" with non-directory \"{}\"",
                 shown.display(),
                 path.display()
             )));
         }
-        if !there && comes && self.keep_kinds {
+        if !there && comes && self.attributes.keep_kinds {
             return Err(EngineError::invalid(format!(
                 "cannot overwrite non-directory \"{}\" with directory \"{}\"",
                 shown.display(),
@@ -315,6 +334,12 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+    const ROOT: Attributes = Attributes {
+        owner: Some((0, 0)),
+        mode: None,
+        keep_kinds: false,
+    };
+
     fn archive(fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         fill(&mut tar);
@@ -342,7 +367,7 @@ mod tests {
         let tar = archive(|tar| {
             file(tar, "a/b", "new");
         });
-        unpack(&tar[..], &root, Path::new("/target"), false, Some((0, 0))).unwrap();
+        unpack(&tar[..], &root, Path::new("/target"), ROOT).unwrap();
         assert_eq!(
             std::fs::read_to_string(inside.join("target/a/b")).unwrap(),
             "new"
@@ -357,10 +382,10 @@ mod tests {
         );
 
         let tar = archive(|tar| file(tar, "out/x", "escaped"));
-        let _ = unpack(&tar[..], &root, Path::new("/target"), false, Some((0, 0)));
+        let _ = unpack(&tar[..], &root, Path::new("/target"), ROOT);
         assert!(!outside.join("x").exists());
         let tar = archive(|tar| file(tar, "../../x", "escaped"));
-        assert!(unpack(&tar[..], &root, Path::new("/target"), false, Some((0, 0))).is_err());
+        assert!(unpack(&tar[..], &root, Path::new("/target"), ROOT).is_err());
     }
 
     #[test]
@@ -369,12 +394,21 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("x/y")).unwrap();
         let root = rooted::open_root(dir.path()).unwrap();
         let tar = archive(|tar| file(tar, "x", "text"));
-        let error = unpack(&tar[..], &root, Path::new("/"), true, Some((0, 0))).unwrap_err();
+        let error = unpack(
+            &tar[..],
+            &root,
+            Path::new("/"),
+            Attributes {
+                keep_kinds: true,
+                ..ROOT
+            },
+        )
+        .unwrap_err();
         assert!(
             error.message.starts_with("cannot overwrite directory"),
             "{error}"
         );
-        unpack(&tar[..], &root, Path::new("/"), false, Some((0, 0))).unwrap();
+        unpack(&tar[..], &root, Path::new("/"), ROOT).unwrap();
         assert!(dir.path().join("x").is_file());
     }
 }

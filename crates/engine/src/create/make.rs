@@ -49,7 +49,8 @@ impl Engine {
         self.set_defaults(host);
         check_conflicts(&config, host)?;
 
-        let image = self.image_of(&config, platform.as_deref(), &mut warnings)?;
+        let wanted = config.image.as_deref().unwrap_or_default();
+        let image = self.image_for(wanted, platform.as_deref(), &mut warnings)?;
         let theirs = image.run_config().map(skep_image::RunConfig::to_model);
         merge::merge(&mut config, theirs.as_ref())?;
         validate::check_config(&mut config)?;
@@ -183,13 +184,14 @@ impl Engine {
         }
     }
 
-    fn image_of(
+    /// Finds the image a container is to be made of; one of another platform only if none was
+    /// asked for, and then with a warning.
+    pub fn image_for(
         &self,
-        config: &m::ContainerConfig,
+        name: &str,
         platform: Option<&str>,
         warnings: &mut Vec<String>,
     ) -> Result<Image> {
-        let name = config.image.as_deref().unwrap_or_default();
         if name.is_empty() {
             return Err(EngineError::invalid("no image specified"));
         }
