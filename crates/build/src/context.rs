@@ -102,7 +102,7 @@ fn add_labels(stage: &mut Stage, options: &BuildOptions) {
 
 fn unpack(
     parent: &Path,
-    reader: impl io::Read,
+    mut reader: impl io::Read,
     dockerfile: &str,
 ) -> Result<(TempDir, Dockerfile), BuildError> {
     std::fs::create_dir_all(parent)?;
@@ -111,8 +111,10 @@ fn unpack(
         .tempdir_in(parent)?;
     let root = rooted::open_root(context.path())?;
     let attributes = archive::Attributes::default();
-    archive::unpack(reader, &root, Path::new("/"), attributes)
+    archive::unpack(&mut reader, &root, Path::new("/"), attributes)
         .map_err(|error| error.context("Error processing tar file"))?;
+    // To its end, padding included: only behind it can the server see that the client has gone.
+    io::copy(&mut reader, &mut io::sink())?;
     let name = find(&root, dockerfile)?;
     let text = read(&root, &name)?;
     if text.is_empty() {

@@ -147,9 +147,9 @@ fn steps_that_were_done_before_are_not_done_again() {
     assert_eq!(hits(&context.build(&[]).ok()), 3);
     context.write("file", "2");
     assert_eq!(hits(&context.build(&[]).ok()), 1);
-    assert_eq!(hits(&context.build(&["--no-cache"]).ok()), 0);
     context.write("file", "1");
     assert_eq!(hits(&context.build(&[]).ok()), 3);
+    assert_eq!(hits(&context.build(&["--no-cache"]).ok()), 0);
 
     // The image travels without its intermediate ones; its history is enough.
     let file = daemon.scratch().join("cached.tar").display().to_string();
@@ -271,10 +271,6 @@ fn mistakes_are_told_and_leave_nothing() {
     );
     assert_eq!(daemon.ok("ps -aq"), "");
     assert_eq!(daemon.ok("images -aq"), images);
-    let context = Context::new(&daemon, "tags", &[("Dockerfile", "FROM busybox\n")]);
-    let out = context.build(&["-t", "UPPER"]);
-    let out = out.stderr;
-    assert!(out.contains("repository name must be lowercase"), "{out}");
 }
 
 #[test]
