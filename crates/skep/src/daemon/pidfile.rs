@@ -43,12 +43,40 @@ impl Drop for PidFile {
 
 /// A container's first daemon may find its own number in a file left by its predecessor.
 fn is_running(pid: u32) -> bool {
-    pid != std::process::id() && Path::new("/proc").join(pid.to_string()).exists()
+    pid != std::process::id() && !is_over(pid)
+}
+
+/// Whether there is no such process, or only what is left of one until its parent looks.
+fn is_over(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // The state follows the name, which stands in parentheses and may hold anything.
+    let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+    state.starts_with(['Z', 'X'])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_that_was_killed_and_not_yet_reaped_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("docker.pid");
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        std::fs::write(&path, child.id().to_string()).unwrap();
+        assert!(PidFile::create(&path).is_err());
+        child.kill().unwrap();
+        while !is_over(child.id()) {
+            std::thread::yield_now();
+        }
+        PidFile::create(&path).unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_stale_file_is_taken_over_and_removed_at_the_end() {
