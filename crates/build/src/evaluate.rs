@@ -217,11 +217,10 @@ impl Evaluation {
         let mut instruction = step.instruction.clone();
         let env = state.config.env.clone().unwrap_or_default();
         let lookup = |name: &str| {
-            let set = env.iter().filter_map(|entry| entry.split_once('='));
-            let set = set
-                .filter(|(key, _)| *key == name)
-                .map(|(_, value)| value.to_owned());
-            set.last().or_else(|| state.args.get(name))
+            let mut set = env.iter().filter_map(|entry| entry.split_once('='));
+            let set = set.rfind(|(key, _)| *key == name);
+            set.map(|(_, value)| value.to_owned())
+                .or_else(|| state.args.get(name))
         };
         instruction
             .expand(self.file.escape, &lookup)
