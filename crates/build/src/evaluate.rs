@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use skep_dockerfile::{Command, Copy, Dockerfile, Instruction, Stage, Step};
-use skep_engine::{Engine, rooted};
+use skep_engine::{Engine, EngineError, ErrorKind, Platform, PullOptions, rooted};
 use skep_image::{CommitOptions, Image, ImageId, Rootfs, RunConfig};
 use tempfile::TempDir;
 
@@ -204,13 +205,49 @@ impl Evaluation {
     /// An image that a stage begins with or copies from.
     async fn image(&self, name: &str, platform: Option<&str>) -> Result<Image, BuildError> {
         let mut warnings = Vec::new();
-        let image = self.engine.image_for(name, platform, &mut warnings)?;
+        let here = self.engine.image_for(name, platform, &mut warnings);
+        let image = match here {
+            Ok(image) if !self.options.pull => image,
+            Err(error) if error.kind != ErrorKind::NotFound => return Err(error.into()),
+            _ => {
+                self.pull(name, platform).await?;
+                self.engine.image_for(name, platform, &mut warnings)?
+            }
+        };
         for warning in warnings {
             self.output
                 .line(format!(" ---> [Warning] {warning}"))
                 .await?;
         }
         Ok(image)
+    }
+
+    async fn pull(&self, name: &str, platform: Option<&str>) -> Result<(), BuildError> {
+        let reference = skep_engine::pull_reference(name, "")?.with_default_tag();
+        let host = match reference.domain() {
+            "docker.io" => "https://index.docker.io/v1/",
+            other => other,
+        };
+        let platform = platform
+            .filter(|text| !text.is_empty())
+            .map(Platform::parse)
+            .transpose()
+            .map_err(EngineError::from)?;
+        let options = PullOptions {
+            platform,
+            credentials: self
+                .options
+                .credentials
+                .get(host)
+                .cloned()
+                .unwrap_or_default(),
+            reference,
+        };
+        let mut progress = self.engine.pull_image(options).await?;
+        while let Some(message) = progress.next().await {
+            self.output.send(Message::Progress(message?)).await?;
+        }
+        Ok(())
     }
 
     async fn step(&mut self, state: &mut State, step: &Step) -> Result<(), BuildError> {

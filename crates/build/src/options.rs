@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use bollard_stubs::models as m;
+use skep_engine::Credentials;
 
 /// What `docker build` asks for.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,10 @@ pub struct BuildOptions {
     /// The stage to stop after.
     pub target: String,
     pub platform: Option<String>,
+    /// Ask the registry for base images even if they are here.
+    pub pull: bool,
+    /// Who the client is to which registry, by host.
+    pub credentials: BTreeMap<String, Credentials>,
     /// Resources, network, extra hosts of the steps' containers.
     pub host: m::HostConfig,
 }

@@ -67,10 +67,10 @@ pub use error::{EngineError, ErrorKind, Result};
 pub use events::EventBus;
 pub use filters::Filters;
 pub use generic_resources::parse_generic_resources;
+pub use names::random_id;
 pub use registry::{PullOptions, PushOptions, reference as pull_reference};
 pub use skep_image::{AnyReference, Reference};
 pub use skep_registry::{Credentials, Platform, ProxyConfig, RegistryError, check_mirror};
-pub use names::random_id;
 pub use time::UnixNanos;
 pub use types::*;
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -43,6 +44,14 @@ impl Credentials {
             .or_else(|_| STANDARD.decode(value))
             .ok()?;
         Self::from_json(&json)
+    }
+
+    /// Reads the value of `X-Registry-Config`, which a build sends: credentials by host.
+    pub fn by_host(value: &str) -> BTreeMap<String, Self> {
+        let json = URL_SAFE.decode(value).or_else(|_| STANDARD.decode(value));
+        json.ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default()
     }
 
     /// Reads the body of `POST /auth`.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bollard_stubs::models as m;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
+use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use skep_build::{BuildError, BuildOptions, Message};
-use skep_engine::EngineError;
+use skep_engine::{Credentials, EngineError};
 
 use crate::call::Call;
 use crate::error::{ApiError, ApiResult};
@@ -144,9 +145,20 @@ fn options(call: &Call<ApiState>) -> ApiResult<BuildOptions> {
             .flatten()
             .unwrap_or_default(),
         target: query.get("target").to_owned(),
+        pull: query.bool("pull"),
+        credentials: credentials(&call.headers),
         platform: query.some("platform").filter(|_| call.version.at_least(32)),
         host: host(call)?,
     })
+}
+
+/// `X-Registry-Config`: credentials by registry. Nonsense is nobody, as with dockerd.
+fn credentials(headers: &HeaderMap) -> BTreeMap<String, Credentials> {
+    let header = headers.get("x-registry-config");
+    header
+        .and_then(|value| value.to_str().ok())
+        .map(Credentials::by_host)
+        .unwrap_or_default()
 }
 
 fn decoded<T: DeserializeOwned>(
