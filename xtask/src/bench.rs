@@ -28,9 +28,31 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     match args.first().map(String::as_str) {
         Some("engine") => engine(),
         Some("scheduler") => scheduler(&args[1..]),
-        Some(other) => bail!("there is no suite \"{other}\"; suites: engine, scheduler"),
-        None => bail!("name a suite: engine, scheduler"),
+        Some("cluster") => cluster(&args[1..]),
+        Some(other) => bail!("there is no suite \"{other}\"; suites: {SUITES}"),
+        None => bail!("name a suite: {SUITES}"),
     }
+}
+
+const SUITES: &str = "engine, scheduler, cluster";
+
+/// A program of its own: it speaks SwarmKit's protocol, so it is made of crates that no other command
+/// should have to wait for.
+fn cluster(args: &[String]) -> anyhow::Result<()> {
+    install::for_tests()?;
+    let cli = install::docker_cli()?;
+    shell::run(&mut shell::cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "skep",
+        "--package",
+        "skep-bench",
+    ]))?;
+    let built = shell::target().join("release");
+    shell::export("SKEP_BIN", &built.join("skep"));
+    shell::export("SKEP_DOCKER", &cli);
+    shell::run(std::process::Command::new(built.join("skep-bench")).args(args))
 }
 
 /// SwarmKit's in-tree figures stand in the table: it is not built here.

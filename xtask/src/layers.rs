@@ -45,6 +45,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("skep-testkit", DEV),
     ("skep-e2e", DEV),
     ("skep-sim", DEV),
+    ("skep-bench", DEV),
 ];
 
 const DEV: u8 = u8::MAX;

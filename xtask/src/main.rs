@@ -22,7 +22,7 @@ Usage: cargo xtask COMMAND
   test            install what tests need, run every check and every test
   verify          formatting, lints and the layer rule, without tests
   fix             apply formatting and the lints' own fixes
-  bench SUITE     measure against a peer in one run; suites: engine, scheduler
+  bench SUITE     measure against a peer in one run; suites: engine, scheduler, cluster
   sim             simulate clusters: --seeds N --from S; with one seed, tell all that happens
   images          build the test images from Debian packages into target/images
 ";
