@@ -154,35 +154,23 @@ fn services_find_each_other_and_the_outside_finds_them() {
 #[test]
 fn a_task_behind_the_mesh_sees_its_client() {
     let daemon = swarm();
-    daemon
-        .docker()
-        .run([
-            "service",
-            "create",
-            "-d",
-            "--name",
-            "mirror",
-            "--publish",
-            "8020:9000",
-            "busybox",
-            "tcpsvd",
-            "0",
-            "9000",
-            "sh",
-            "-c",
-            "echo $TCPREMOTEADDR",
-        ])
-        .ok();
-    converged(&daemon, "mirror", "1/1");
+    daemon.ok("service create -d --name web --publish 8020:8000 skep/whoami:1.0");
+    converged(&daemon, "web", "1/1");
+    let task = container(&daemon, "web");
+    let pid = daemon.ok(&format!("inspect -f {{{{.State.Pid}}}} {task}"));
     until("the client's own address", || {
         let mut curl = daemon.machine().outside("curl");
-        let url = ["-s", "-m", "5", "--http0.9", "http://10.231.0.2:8020/"];
-        let said = curl.args(url).output().unwrap();
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        if said.starts_with("10.231.0.1:") {
+        let answered = curl.args(["-s", "-m", "5", "http://10.231.0.2:8020/"]);
+        let answered = answered.output().unwrap().status.success();
+        // The connection that was just answered is remembered for a minute.
+        let mut inside = daemon.machine().outside("nsenter");
+        let seen = inside.args(["-n", "-t", &pid, "--", "ss", "-tan"]);
+        let seen = seen.output().unwrap();
+        let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+        if answered && seen.contains("10.231.0.1]:") {
             Ok(())
         } else {
-            Err(said)
+            Err(seen)
         }
     });
 }
