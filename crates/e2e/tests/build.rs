@@ -1,5 +1,7 @@
 //! `docker build` by the classic builder's API.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
