@@ -9,6 +9,7 @@ use skep_proto as proto;
 use skep_store::{ProposeError, Store, StoreError, Transaction, UpdateError};
 
 use crate::ledger::{BASED_ON, Outcome, WRITE};
+use crate::options::Mutation;
 
 /// Objects that all clients fight over.
 const CONTENDED: u64 = 3;
@@ -100,8 +101,13 @@ impl Action {
         }
     }
 
-    pub(crate) async fn perform(self, write: u64, store: Store) -> Outcome {
-        let result = store.update(|tx| self.change(write, tx)).await;
+    pub(crate) async fn perform(
+        self,
+        write: u64,
+        store: Store,
+        mutation: Option<Mutation>,
+    ) -> Outcome {
+        let result = store.update(|tx| self.change(write, tx, mutation)).await;
         match result {
             Ok(()) => Outcome::Acknowledged,
             Err(UpdateError::Rejected(_)) => Outcome::Refused,
@@ -114,7 +120,12 @@ impl Action {
         }
     }
 
-    fn change(&self, write: u64, tx: &mut Transaction) -> Result<(), StoreError> {
+    fn change(
+        &self,
+        write: u64,
+        tx: &mut Transaction,
+        mutation: Option<Mutation>,
+    ) -> Result<(), StoreError> {
         match self {
             Self::Create => create_config(tx, write)?,
             Self::Remove(created) => {
@@ -128,14 +139,17 @@ impl Action {
                 labels.insert(BASED_ON.to_owned(), based_on.to_string());
                 let annotations = service.spec.get_or_insert_default().annotations.as_mut();
                 annotations.ok_or(StoreError::NotExist)?.labels = labels;
-                let meta = service.meta.get_or_insert_default();
-                meta.version = Some(proto::Version { index: *based_on });
+                if mutation != Some(Mutation::StaleIndexIsTaken) {
+                    let meta = service.meta.get_or_insert_default();
+                    meta.version = Some(proto::Version { index: *based_on });
+                }
                 tx.update(service)?;
             }
             Self::Report { task, state } => {
                 let found = tx.get::<Task>(task).ok_or(StoreError::NotExist)?;
                 // The dispatcher's rule.
-                if found.status.state >= *state {
+                let is_old = found.status.state >= *state;
+                if is_old && mutation != Some(Mutation::ReportsGoBack) {
                     return Err(StoreError::SequenceConflict);
                 }
                 tx.modify::<Task>(task, |task| {

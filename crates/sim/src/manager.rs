@@ -132,7 +132,10 @@ impl Manager {
         let (node, driver) = RaftNode::prepare(config, Arc::new(machine), Arc::new(transport))?;
         self.if_new = None;
         store.attach(shared.options.proposer(&node));
-        let watcher = Watcher::new(self.id, &store, shared.ledger.clone());
+        let mut watcher = Watcher::new(self.id, &store, shared.ledger.clone());
+        if shared.options.mutation == Some(Mutation::WatcherMissesEvents) {
+            watcher = watcher.forgetful();
+        }
         self.process = Some(Process {
             node,
             driver,

@@ -9,6 +9,12 @@ pub enum Mutation {
     SyncDoesNothing,
     AcknowledgedBeforeCommitted,
     ReignIsIgnored,
+    /// A writer's version is not looked at.
+    StaleIndexIsTaken,
+    /// The dispatcher's rule for reports is not kept.
+    ReportsGoBack,
+    /// A subscriber is not told of some changes.
+    WatcherMissesEvents,
 }
 
 #[derive(Clone, Debug)]

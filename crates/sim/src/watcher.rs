@@ -14,6 +14,8 @@ pub(crate) struct Watcher {
     copy: BTreeMap<String, u64>,
     newest: u64,
     ledger: Ledger,
+    /// How many events it has been told of, if some are to be kept from it.
+    forgetful: Option<u64>,
 }
 
 fn entry(object: &Object) -> (String, u64) {
@@ -47,6 +49,15 @@ impl Watcher {
             copy: versions(&snapshot),
             newest: snapshot.version(),
             ledger,
+            forgetful: None,
+        }
+    }
+
+    /// One that misses an event now and then, to see that it is noticed.
+    pub(crate) fn forgetful(self) -> Self {
+        Self {
+            forgetful: Some(0),
+            ..self
         }
     }
 
@@ -54,7 +65,11 @@ impl Watcher {
     pub(crate) fn look(&mut self, store: &Store) {
         while let Some(next) = self.watch.try_next() {
             match next {
-                Ok(event) => self.take(&event),
+                Ok(event) => {
+                    if !self.forgets() {
+                        self.take(&event);
+                    }
+                }
                 Err(WatchError::Lagged) => {
                     *self = Self::new(self.member, store, self.ledger.clone());
                 }
@@ -73,6 +88,14 @@ impl Watcher {
             );
             self.wrong(what);
         }
+    }
+
+    fn forgets(&mut self) -> bool {
+        let Some(count) = &mut self.forgetful else {
+            return false;
+        };
+        *count += 1;
+        count.is_multiple_of(20)
     }
 
     fn take(&mut self, event: &Event) {

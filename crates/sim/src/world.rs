@@ -544,10 +544,10 @@ impl World {
         let (write, store) = (self.writes, self.store(target)?.clone());
         let (ledger, waiting) = (self.ledger().clone(), Arc::clone(&self.waiting[client]));
         waiting.store(true, Ordering::Relaxed);
-        let at = self.now;
+        let (at, mutation) = (self.now, self.shared.options.mutation);
         tokio::spawn(async move {
             let text = format!("write {write} at manager {target}: {action:?}");
-            let outcome = action.perform(write, store).await;
+            let outcome = action.perform(write, store, mutation).await;
             ledger.note(|| format!("{:>10.4} {text}: {outcome:?}", at as f64 / SECONDS as f64));
             ledger.ended(write, outcome);
             waiting.store(false, Ordering::Relaxed);

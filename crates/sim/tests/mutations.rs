@@ -32,6 +32,30 @@ fn a_decision_of_an_earlier_reign_is_found_out() {
 }
 
 #[test]
+fn a_version_that_nobody_looks_at_is_found_out() {
+    assert_eq!(
+        found(Mutation::StaleIndexIsTaken),
+        Some(Invariant::AStaleIndexNeverWins)
+    );
+}
+
+#[test]
+fn a_report_from_the_past_is_found_out() {
+    assert_eq!(
+        found(Mutation::ReportsGoBack),
+        Some(Invariant::ObservedStateNeverGoesBack)
+    );
+}
+
+#[test]
+fn a_gap_before_a_watcher_is_found_out() {
+    assert_eq!(
+        found(Mutation::WatcherMissesEvents),
+        Some(Invariant::WatchersSeeNoGapAndNoReversal)
+    );
+}
+
+#[test]
 fn the_same_seed_does_the_same_again() {
     let run = |seed| {
         simulate(Options {
