@@ -252,7 +252,7 @@ pub(super) const GROUPS: &[Group] = &[
             "POST /networks/{id}/disconnect",
             "POST /networks/prune",
         ],
-        "what the engine or the managers refuse by name",
+        "what the engine or the managers refuse by name; overlays and the routing mesh reach the tasks of one node so far",
     ),
     group(
         "volume create, ls, inspect, rm, prune",
@@ -277,16 +277,16 @@ pub(super) const GROUPS: &[Group] = &[
         "swarm init, leave",
         "`--advertise-addr`, `--listen-addr`, `--autolock`, `-f`, `--task-history-limit`, …",
         &["POST /swarm/init", "POST /swarm/leave"],
-        "`--external-ca`",
+        "",
     ),
     group(
         "swarm join",
-        "",
+        "`--token`, `--advertise-addr`, `--listen-addr`, `--data-path-addr`, `--availability`",
         &["POST /swarm/join"],
-        "all of it: joining the swarm of other nodes",
+        "",
     ),
     group(
-        "swarm join-token, update, unlock, unlock-key",
+        "swarm join-token, update, unlock, unlock-key, ca",
         "`--rotate`, `-q`",
         &[
             "GET /swarm",
@@ -313,7 +313,7 @@ pub(super) const GROUPS: &[Group] = &[
         "all flags of a container, `--replicas`, `--mode`, `--constraint`, `--placement-pref`, \
           `--limit-*`, `--reserve-*`, `--restart-*`, `--update-*`, `--rollback-*`, `-d`, `-q`",
         &["POST /services/create", "GET /services/{id}", "GET /tasks"],
-        "what the managers refuse by name; images are not pinned by digest (the warning says so)",
+        "what the managers refuse by name",
     ),
     group(
         "service ls, ps, inspect",
@@ -352,7 +352,7 @@ pub(super) const GROUPS: &[Group] = &[
             "GET /configs/{id}",
             "DELETE /configs/{id}",
         ],
-        "drivers; tasks cannot use them yet",
+        "drivers",
     ),
     group(
         "manifest, trust",

@@ -20,8 +20,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Set, nothing is pulled: as with dockerd.
 const OFFLINE: &str = "DOCKER_SERVICE_PREFER_OFFLINE_IMAGE";
 
-/// Pulls the image unless it can not have changed: one named by id, or by a digest that is here.
-/// A tag that is here is asked for anew, and used as it is if the registry does not answer.
+/// Pulls the image unless what is here will do. A tag that is here is asked for anew where the
+/// registry is the user's own, and used as it is if that does not answer.
 pub(super) async fn ensure(engine: &Arc<Engine>, task: &Task) -> Result<(), ControllerError> {
     let Some(spec) = task.container() else {
         return Ok(());
@@ -32,7 +32,7 @@ pub(super) async fn ensure(engine: &Arc<Engine>, task: &Task) -> Result<(), Cont
     };
     let here = engine.images.get(&spec.image).is_ok();
     let offline = std::env::var_os(OFFLINE).is_some_and(|value| value == "1");
-    if offline || (here && reference.digest().is_some()) {
+    if offline {
         return Ok(());
     }
     let credentials = spec
@@ -40,6 +40,10 @@ pub(super) async fn ensure(engine: &Arc<Engine>, task: &Task) -> Result<(), Cont
         .as_ref()
         .map(|options| Credentials::from_header(&options.registry_auth))
         .unwrap_or_default();
+    let anonymous = credentials == Credentials::default();
+    if here && !may_have_moved(&reference, anonymous) {
+        return Ok(());
+    }
     let Err(error) = pull(engine, &reference.with_default_tag(), &credentials).await else {
         return Ok(());
     };
@@ -53,6 +57,13 @@ pub(super) async fn ensure(engine: &Arc<Engine>, task: &Task) -> Result<(), Cont
         Reference::parse(&spec.image).map_or_else(|_| spec.image.clone(), |r| r.familiar())
     ));
     Err(ControllerError::fatal(why))
+}
+
+/// Whether another image may have the name by now. A digest names one for ever. A public tag of
+/// Docker Hub came without a digest because nobody could ask Docker Hub: without a way out each task
+/// would wait for the resolver's timeout before it starts with what it has.
+fn may_have_moved(reference: &Reference, anonymous: bool) -> bool {
+    reference.digest().is_none() && !(anonymous && reference.domain() == "docker.io")
 }
 
 async fn pull(
@@ -105,6 +116,17 @@ fn may_pass(error: &EngineError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_public_tag_that_is_here_is_not_asked_for_again() {
+        let moved =
+            |name: &str, anonymous| may_have_moved(&Reference::parse(name).unwrap(), anonymous);
+        assert!(!moved("busybox:latest", true));
+        assert!(moved("me/private:latest", false));
+        assert!(moved("10.0.0.1:5000/app:latest", true));
+        let digest = "a".repeat(64);
+        assert!(!moved(&format!("10.0.0.1:5000/app@sha256:{digest}"), false));
+    }
 
     #[test]
     fn only_what_may_pass_is_asked_again() {
