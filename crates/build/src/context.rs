@@ -152,7 +152,12 @@ fn read(root: &OwnedFd, name: &str) -> Result<String, BuildError> {
         )));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_DOCKERFILE).read_to_end(&mut bytes)?;
+    file.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_DOCKERFILE {
+        return Err(BuildError::invalid(format!(
+            "{name} is larger than {MAX_DOCKERFILE} bytes"
+        )));
+    }
     String::from_utf8(bytes).map_err(|_| {
         BuildError::Other(EngineError::invalid(format!(
             "failed to parse {name}: it is not UTF-8"

@@ -61,13 +61,23 @@ pub(crate) async fn run(
     output
         .line(format!(" ---> Running in {}", short(&id)))
         .await?;
-    let code = tokio::select! {
-        code = follow(engine, output, &id) => code?,
-        () = output.closed() => {
-            // Whatever the options say: nobody could look at it.
-            let options = RemoveOptions { force: true, volumes: true, link: false };
+    let followed = tokio::select! {
+        biased;
+        () = output.closed() => Err(cancelled()),
+        followed = follow(engine, output, &id) => followed,
+    };
+    let code = match followed {
+        Ok(code) => code,
+        Err(error) => {
+            // Whatever the options say: it may still run, and nobody is there to look at it.
+            let options = RemoveOptions {
+                force: true,
+                volumes: true,
+                link: false,
+            };
             engine.remove_container(&id, options).await?;
-            return Err(cancelled());
+            containers.retain(|container| *container != id);
+            return Err(error);
         }
     };
     if code == 0 {

@@ -129,6 +129,45 @@ impl Cluster {
 
     /// Makes a new swarm with this node as its first manager.
     pub async fn init(&self, request: InitRequest) -> Result<NodeId, ClusterError> {
+        self.to_its_end(|this| async move { this.found(request).await })
+            .await
+    }
+
+    /// Joins the swarm of others, as worker or manager as the token says. An attempt that takes
+    /// longer than Docker's users wait goes on by itself.
+    pub async fn join(&self, request: JoinRequest) -> Result<(), ClusterError> {
+        self.to_its_end(|this| async move { this.begin_to_join(request).await })
+            .await
+    }
+
+    /// Leaves the swarm: this node's tasks are removed, and all that is known of the swarm here.
+    pub async fn leave(&self, force: bool) -> Result<(), ClusterError> {
+        self.to_its_end(move |this| async move { this.part(force).await })
+            .await
+    }
+
+    /// Opens a locked swarm with the key that `docker swarm unlock-key` showed.
+    pub async fn unlock(&self, key: &str) -> Result<(), ClusterError> {
+        let key = key.to_owned();
+        self.to_its_end(|this| async move { this.open(&key).await })
+            .await
+    }
+
+    /// Changes the membership to the end, even if whoever asked for it goes away meanwhile: half of
+    /// a change is nowhere to go on from.
+    async fn to_its_end<T, F>(&self, change: impl FnOnce(Arc<Self>) -> F) -> Result<T, ClusterError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ClusterError>> + Send + 'static,
+    {
+        let this = self.this.upgrade().ok_or_else(ClusterError::not_in_swarm)?;
+        match tokio::spawn(change(this)).await {
+            Ok(result) => result,
+            Err(error) => Err(ClusterError::system("internal error", &error)),
+        }
+    }
+
+    async fn found(&self, request: InitRequest) -> Result<NodeId, ClusterError> {
         let _changing = self.changing.lock().await;
         let former = self.former_for(&request)?;
         if self.config.live_restore {
@@ -187,9 +226,7 @@ impl Cluster {
         }
     }
 
-    /// Joins the swarm of others, as worker or manager as the token says. An attempt that takes
-    /// longer than Docker's users wait goes on by itself.
-    pub async fn join(&self, request: JoinRequest) -> Result<(), ClusterError> {
+    async fn begin_to_join(&self, request: JoinRequest) -> Result<(), ClusterError> {
         let _changing = self.changing.lock().await;
         if !matches!(*self.state.read(), State::Inactive) {
             return Err(ClusterError::already_in_swarm());
@@ -238,8 +275,7 @@ impl Cluster {
         }
     }
 
-    /// Leaves the swarm: this node's tasks are removed, and all that is known of the swarm here.
-    pub async fn leave(&self, force: bool) -> Result<(), ClusterError> {
+    async fn part(&self, force: bool) -> Result<(), ClusterError> {
         let _changing = self.changing.lock().await;
         if !force {
             match &*self.state.read() {
@@ -262,8 +298,7 @@ impl Cluster {
         self.clear()
     }
 
-    /// Opens a locked swarm with the key that `docker swarm unlock-key` showed.
-    pub async fn unlock(&self, key: &str) -> Result<(), ClusterError> {
+    async fn open(&self, key: &str) -> Result<(), ClusterError> {
         let _changing = self.changing.lock().await;
         let persisted = match &*self.state.read() {
             State::Active(_) => return Err(ClusterError::not_locked()),

@@ -161,7 +161,13 @@ impl Node {
         };
         let seat = match role {
             NodeRole::Manager => Some(Arc::new(Seat::take(&place, claim).await?)),
-            NodeRole::Worker => None,
+            NodeRole::Worker => {
+                // A daemon that was killed while its node was demoted did not come to this.
+                if seat::has_log(&place) {
+                    forget_log(&place);
+                }
+                None
+            }
         };
         // From here on the node is in the swarm, whatever happens.
         let started = match save(&persisted) {
@@ -394,14 +400,19 @@ impl Inner {
     async fn give_up(&self, seat: &Seat) {
         self.seat.write().take();
         seat.stop().await;
-        if let Err(error) = seat::forget(&self.place) {
-            tracing::error!(%error, "cannot remove the raft log of a former manager");
-        }
-        if let Err(error) = self.place.keys.forget_log() {
-            let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "cannot remove the raft log's key");
-        }
+        forget_log(&self.place);
         tracing::info!("this node is no manager any more");
+    }
+}
+
+/// A worker keeps neither the log nor its key, which it could not seal.
+fn forget_log(place: &Place) {
+    if let Err(error) = seat::forget(place) {
+        tracing::error!(%error, "cannot remove the raft log of a former manager");
+    }
+    if let Err(error) = place.keys.forget_log() {
+        let error: &dyn std::error::Error = &error;
+        tracing::error!(error, "cannot remove the raft log's key");
     }
 }
 

@@ -27,7 +27,7 @@ use crate::keys::{KeyFiles, KeyKeeper};
 use crate::members::{self, RaftView};
 
 use announce::Announcer;
-pub(crate) use claim::{Claim, forget};
+pub(crate) use claim::{Claim, forget, has_log};
 
 /// A leader that stops gives its successor this long to take over.
 const HAND_OVER: Duration = Duration::from_secs(2);

@@ -73,6 +73,11 @@ impl Claim {
     }
 }
 
+/// Whether this node is, or was, a member of the raft group.
+pub(crate) fn has_log(place: &Place) -> bool {
+    place.state_dir.join(RAFT_DIR).exists()
+}
+
 /// Removes all that is on the disk of a member that has been removed.
 pub(crate) fn forget(place: &Place) -> std::io::Result<()> {
     persisted::remove(&place.state_dir, JOINED_FILE)?;
@@ -90,7 +95,7 @@ async fn membership(place: &Place) -> Result<IfNew, SeatError> {
             .map_err(|error| SeatError::because("reading who the managers are", &error))?;
         return Ok(if_new(place, joined));
     }
-    if place.state_dir.join(RAFT_DIR).exists() {
+    if has_log(place) {
         return Ok(IfNew::Refuse);
     }
     let joined = join(place).await.map_err(|status| {
