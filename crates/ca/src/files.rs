@@ -7,13 +7,17 @@
 use crate::{CaError, NodeCertificate, SecretKey, UnlockKey};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pem::{HeaderMap, Pem};
+use rcgen::{KeyPair, PublicKeyData as _};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 const ROOT_CERTIFICATE: &str = "swarm-root-ca.crt";
 const NODE_CERTIFICATE: &str = "swarm-node.crt";
+/// A certificate whose key is being written.
+const NEXT_CERTIFICATE: &str = "swarm-node-next.crt";
 const NODE_KEY: &str = "swarm-node.key";
 const PLAIN_TAG: &str = "PRIVATE KEY";
 const SEALED_TAG: &str = "SEALED PRIVATE KEY";
@@ -63,6 +67,20 @@ impl CertificateFiles {
         self.read(NODE_CERTIFICATE)
     }
 
+    /// The certificate that fits the key file's key: after a crash in [`Self::write_pair`] it may be
+    /// the next one, which then takes its place.
+    pub fn settle_certificate(&self, key_pem: &str) -> Result<Option<String>, CaError> {
+        if let Some(next) = self.read(NEXT_CERTIFICATE)? {
+            if fits(&next, key_pem) {
+                self.adopt_next()?;
+            } else {
+                // Its key was never written, and is lost.
+                self.remove_file(NEXT_CERTIFICATE)?;
+            }
+        }
+        self.read_certificate()
+    }
+
     /// Whether the key file needs an unlock key; `None` when there is no key file.
     pub fn is_locked(&self) -> Result<Option<bool>, CaError> {
         Ok(self.read_block()?.map(|block| block.tag() == SEALED_TAG))
@@ -84,8 +102,7 @@ impl CertificateFiles {
         }
     }
 
-    /// Writes the key first: a new key beside the old certificate is noticed at the next start and
-    /// renewed; a new certificate whose key was never written would be lost for good.
+    /// Replaces all that is in the key file.
     pub fn write_node(
         &self,
         certificate: &NodeCertificate,
@@ -98,13 +115,20 @@ impl CertificateFiles {
             pending_dek: None,
             seal_version: 0,
         };
-        self.write_key(&material, unlock)?;
-        self.write(NODE_CERTIFICATE, &certificate.certificate_pem, 0o644)
+        self.write_pair(&certificate.certificate_pem, &material, unlock)
     }
 
-    /// The certificate alone; its key must have been written before.
-    pub fn write_certificate(&self, certificate_pem: &str) -> Result<(), CaError> {
-        self.write(NODE_CERTIFICATE, certificate_pem, 0o644)
+    /// Writes a certificate and its key. Two files are not replaced at once: the certificate lies
+    /// beside its place until the key is written, and [`Self::settle_certificate`] goes on from there.
+    pub fn write_pair(
+        &self,
+        certificate_pem: &str,
+        material: &KeyMaterial,
+        unlock: Option<&UnlockKey>,
+    ) -> Result<(), CaError> {
+        self.write(NEXT_CERTIFICATE, certificate_pem, 0o644)?;
+        self.write_key(material, unlock)?;
+        self.adopt_next()
     }
 
     pub fn write_key(
@@ -120,16 +144,32 @@ impl CertificateFiles {
     /// Forgets the swarm: removes the node's files, the root last so that a crash half-way still
     /// shows a node that was in a swarm.
     pub fn remove(&self) -> Result<(), CaError> {
-        for name in [NODE_KEY, NODE_CERTIFICATE, ROOT_CERTIFICATE] {
-            let path = self.directory.join(name);
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(CaError::File { path, source });
-                }
-                _ => {}
-            }
+        for name in [
+            NODE_KEY,
+            NEXT_CERTIFICATE,
+            NODE_CERTIFICATE,
+            ROOT_CERTIFICATE,
+        ] {
+            self.remove_file(name)?;
         }
         Ok(())
+    }
+
+    fn remove_file(&self, name: &str) -> Result<(), CaError> {
+        let path = self.directory.join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(CaError::File { path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn adopt_next(&self) -> Result<(), CaError> {
+        let path = self.directory.join(NODE_CERTIFICATE);
+        fs::rename(self.directory.join(NEXT_CERTIFICATE), &path)
+            .and_then(|()| File::open(&self.directory)?.sync_all())
+            .map_err(|source| CaError::File { path, source })
     }
 
     fn read_block(&self) -> Result<Option<Pem>, CaError> {
@@ -155,6 +195,20 @@ impl CertificateFiles {
         write_atomically(&self.directory, &path, text.as_bytes(), mode)
             .map_err(|source| CaError::File { path, source })
     }
+}
+
+/// Whether the key is the certificate's; not, if either can not be read.
+fn fits(certificate_pem: &str, key_pem: &str) -> bool {
+    let Ok(block) = pem::parse(certificate_pem) else {
+        return false;
+    };
+    let (Ok((_, certificate)), Ok(key)) = (
+        X509Certificate::from_der(block.contents()),
+        KeyPair::from_pem(key_pem),
+    ) else {
+        return false;
+    };
+    certificate.public_key().raw == key.subject_public_key_info()
 }
 
 fn write_atomically(directory: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -336,6 +390,47 @@ mod tests {
         let text = fs::read_to_string(directory.path().join("swarm-node.key")).unwrap();
         let dek = STANDARD.encode(material.dek.unwrap().as_bytes());
         assert!(!text.contains(&dek));
+    }
+
+    #[test]
+    fn a_power_cut_between_two_files_leaves_a_pair_that_fits() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = CertificateFiles::new(directory.path());
+        let now = OffsetDateTime::now_utc();
+        let root = RootCa::generate(now).unwrap();
+        let issue = |role| {
+            let identity = NodeIdentity {
+                organization: "c".into(),
+                role,
+                node_id: "n".into(),
+            };
+            root.issue(&identity, std::time::Duration::ZERO, now)
+                .unwrap()
+        };
+        let [old, new] = [NodeRole::Worker, NodeRole::Manager].map(issue);
+        let next = directory.path().join(NEXT_CERTIFICATE);
+        let settled = || {
+            let key = files.read_key(None).unwrap().unwrap().key_pem;
+            let certificate = files.settle_certificate(&key).unwrap().unwrap();
+            assert!(!next.exists());
+            (certificate, key)
+        };
+        files.write_node(&old, None, None).unwrap();
+        assert_eq!(
+            settled(),
+            (old.certificate_pem.clone(), old.key_pem.clone())
+        );
+
+        // Before the key was written: the old pair.
+        fs::write(&next, &new.certificate_pem).unwrap();
+        assert_eq!(settled(), (old.certificate_pem, old.key_pem));
+
+        // After it: the new one.
+        fs::write(&next, &new.certificate_pem).unwrap();
+        let mut material = files.read_key(None).unwrap().unwrap();
+        material.key_pem.clone_from(&new.key_pem);
+        files.write_key(&material, None).unwrap();
+        assert_eq!(settled(), (new.certificate_pem, new.key_pem));
     }
 
     #[test]

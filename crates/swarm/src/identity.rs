@@ -75,16 +75,16 @@ impl Identity {
         let root = files
             .read_root()?
             .ok_or(IdentityError::Missing("the root certificate"))?;
+        let key = files
+            .read_key(unlock)?
+            .ok_or(IdentityError::Missing("the node key"))?;
         let certificate_pem = files
-            .read_certificate()?
+            .settle_certificate(&key.key_pem)?
             .ok_or(IdentityError::Missing("the node certificate"))?;
         let subject = CertificateInfo::from_pem(&certificate_pem)?.identity();
         let subject = subject.ok_or(IdentityError::Missing(
             "the identity in the node certificate",
         ))?;
-        let key = files
-            .read_key(unlock)?
-            .ok_or(IdentityError::Missing("the node key"))?;
         Ok(Self {
             subject,
             root: RootCa::from_pem(&root, None)?,

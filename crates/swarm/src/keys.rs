@@ -55,8 +55,8 @@ impl KeyFiles {
             *sealed_by = None;
             material.seal_version = 0;
         }
-        self.files.write_key(&material, sealed_by.as_ref())?;
-        self.files.write_certificate(&certificate.certificate_pem)
+        let pem = &certificate.certificate_pem;
+        self.files.write_pair(pem, &material, sealed_by.as_ref())
     }
 
     pub(crate) fn keep_root(&self, certificates_pem: &str) -> Result<(), CaError> {
