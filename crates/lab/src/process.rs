@@ -22,8 +22,8 @@ impl Process {
     /// The process that has this number now.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        let (state, started) = status(pid)?;
-        (!is_over(state)).then_some(Self { pid, started })
+        let (over, started) = status(pid)?;
+        (!over).then_some(Self { pid, started })
     }
 
     #[must_use]
@@ -58,21 +58,20 @@ impl Process {
     }
 }
 
-/// State letter and start time. The name in between may hold anything, blanks and brackets too.
-fn status(pid: i32) -> Option<(char, u64)> {
+/// Whether it is over, and its start time. The name in between may hold anything, blanks and brackets too.
+fn status(pid: i32) -> Option<(bool, u64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     parse_status(&text)
 }
 
-fn parse_status(text: &str) -> Option<(char, u64)> {
+fn parse_status(text: &str) -> Option<(bool, u64)> {
     let (_, fields) = text.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
-}
-
-fn is_over(state: char) -> bool {
-    matches!(state, 'Z' | 'X' | 'x')
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    // The first thread of a killed process may be gone while others still hold its sockets open.
+    let over = matches!(state, 'Z' | 'X' | 'x') && threads <= 1;
+    Some((over, fields.nth(1)?.parse().ok()?))
 }
 
 /// Numbers of all processes but this one.
@@ -130,7 +129,11 @@ mod tests {
     #[test]
     fn reads_state_and_start_behind_any_name() {
         let text = "7 (a) b) S 1 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9";
-        assert_eq!(parse_status(text), Some(('S', 4242)));
+        assert_eq!(parse_status(text), Some((false, 4242)));
+        let threads = "7 (a) Z 1 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 3 0 4242 9 9";
+        assert_eq!(parse_status(threads), Some((false, 4242)));
+        let over = "7 (a) Z 1 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9";
+        assert_eq!(parse_status(over), Some((true, 4242)));
         assert_eq!(parse_status("7 (a"), None);
     }
 
