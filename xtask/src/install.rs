@@ -10,6 +10,7 @@ use crate::shell;
 /// A program and the package that brings it.
 const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
+    ("faketime", "faketime"),
     ("ip", "iproute2"),
     ("kill", "procps"),
     ("nft", "nftables"),

@@ -158,6 +158,11 @@ impl Lab {
 
     /// Starts a node's daemon, and its machine if that is off, and waits until it answers.
     pub fn start(&self, name: &str) -> Result<(), LabError> {
+        self.start_with(name, &[])
+    }
+
+    /// [`Lab::start`], with more in the daemon's environment.
+    pub fn start_with(&self, name: &str, environment: &[(&str, &str)]) -> Result<(), LabError> {
         let node = self.node(name)?;
         if self.daemon(name).is_some() {
             return Err(LabError::Running(name.to_owned()));
@@ -167,6 +172,7 @@ impl Lab {
         // nobody has waited for as alive.
         let _ = fs::remove_file(self.files.pidfile(name));
         let mut command = launch::command(&self.files, &self.record, node);
+        command.envs(environment.iter().copied());
         let log = self.files.log(name);
         let process = self.inside(name, || launch::spawn(&mut command, &log, name))??;
         write_json(&self.files.process(name), &process)?;

@@ -18,6 +18,15 @@ pub(crate) struct Rules<'a> {
     pub(crate) accept_expired: bool,
 }
 
+/// SwarmKit's words for a node that was removed.
+const REMOVED: &str = "was removed from swarm";
+
+/// Whether a manager refused the call because this node was removed: no manager takes its certificate
+/// again.
+pub fn says_removed(status: &Status) -> bool {
+    status.code() == tonic::Code::PermissionDenied && status.message().contains(REMOVED)
+}
+
 /// Only managers forward: the word of anybody else about its client counts for nothing.
 const FORWARDERS: &[&str] = &["swarm-manager"];
 
@@ -105,7 +114,7 @@ fn check<'a>(peer: &'a Peer, roles: &[&str], rules: &Rules<'_>) -> Result<&'a Su
 
 fn check_not_removed(node_id: &str, rules: &Rules<'_>) -> Result<(), Status> {
     if (rules.is_removed)(node_id) {
-        return Err(denied(format!("node {node_id} was removed from swarm")));
+        return Err(denied(format!("node {node_id} {REMOVED}")));
     }
     Ok(())
 }

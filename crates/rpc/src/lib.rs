@@ -62,6 +62,7 @@ mod generated {
 }
 
 pub use authority::StoreAuthority;
+pub use authorize::says_removed;
 pub use backend::{
     Backends, BrokerLogs, CertificateAuthority, DispatcherBackend, LogBackend, RemovedNodes,
     ResourceBackend, ResponseStream,

@@ -259,8 +259,11 @@ impl Node {
         self.uplink.remotes().list()
     }
 
-    /// Why a promoted node is no manager yet.
+    /// Why the managers do not let this node take part, or why a promoted node is no manager yet.
     pub(crate) fn trouble(&self) -> Option<String> {
+        if let Some(advice) = session::advice(&self.agent.state().borrow()) {
+            return Some(advice.to_owned());
+        }
         self.inner.trouble.lock().clone()
     }
 

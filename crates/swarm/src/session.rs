@@ -11,6 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keys::KeyFiles;
 
+/// What the user is told then. It does not pass by itself: no manager takes the certificate again.
+const REMOVED_ADVICE: &str = "This node was removed from the swarm and its certificate is refused. Use \"docker swarm leave --force\" on this node, then join the swarm again with a token.";
+
+/// What there is to do about the end of a session, if it ended for good.
+pub(crate) fn advice(state: &AgentState) -> Option<&'static str> {
+    let refusal = state.last_error.as_ref()?;
+    skep_rpc::says_removed(refusal).then_some(REMOVED_ADVICE)
+}
+
 pub(crate) struct SessionFollower {
     pub(crate) messages: watch::Receiver<AgentState>,
     pub(crate) security: Arc<NodeSecurity>,
@@ -21,8 +30,17 @@ pub(crate) struct SessionFollower {
 impl SessionFollower {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut last: Option<Arc<proto::SessionMessage>> = None;
+        let mut advised = None;
         loop {
-            let message = self.messages.borrow_and_update().message.clone();
+            let state = self.messages.borrow_and_update().clone();
+            let advice = advice(&state);
+            if let Some(advice) = advice
+                && advised.is_none()
+            {
+                tracing::error!("{advice}");
+            }
+            advised = advice;
+            let message = state.message;
             if let Some(message) = message
                 && last
                     .as_ref()
@@ -85,5 +103,22 @@ pub(crate) async fn report_certificates(
             () = stop.cancelled() => return,
             changed = credentials.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_removal_is_for_good() {
+        let ended = |error| AgentState {
+            last_error: Some(error),
+            ..AgentState::default()
+        };
+        let removed = "Permission denied: unauthorized peer role: rpc error: code = PermissionDenied desc = Permission denied: node n was removed from swarm";
+        assert!(advice(&ended(tonic::Status::permission_denied(removed))).is_some());
+        assert!(advice(&ended(tonic::Status::unavailable("no leader"))).is_none());
+        assert!(advice(&AgentState::default()).is_none());
     }
 }

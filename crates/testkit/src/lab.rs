@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use skep_lab::{Fabric, LabSpec, Leftovers, NodeStatus, Role, Runtime, Slowness};
 use tempfile::TempDir;
 
-use crate::programs::{debian_docker, docker_program, image_tarball, skep_program};
+use crate::programs::{
+    debian_docker, docker_program, faketime_library, image_tarball, skep_program,
+};
 use crate::{Docker, Outcome, machine};
 
 /// A lab under test; removed with all in it on drop, after a panic too.
@@ -276,6 +278,30 @@ impl Lab {
     #[track_caller]
     pub fn start(&self, node: &str) {
         self.inner.start(node).expect("the daemon starts again");
+    }
+
+    /// Starts a daemon whose clock is wrong by this many seconds: a library of Debian's stands between
+    /// it and the machine's clock, which nobody touches.
+    ///
+    /// # Panics
+    /// When the library is not installed.
+    #[track_caller]
+    pub fn start_with_clock(&self, node: &str, seconds: i64) {
+        let library = faketime_library().expect("libfaketime is installed");
+        let environment = [
+            ("LD_PRELOAD", library.as_str()),
+            ("FAKETIME", &format!("{seconds:+}s")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ];
+        self.inner
+            .start_with(node, &environment)
+            .expect("the daemon starts again");
+    }
+
+    /// A node's file, below the directory that the daemon keeps all of the swarm in.
+    #[must_use]
+    pub fn swarm_file(&self, node: &str, name: &str) -> PathBuf {
+        self.inner.files().data_root(node).join("swarm").join(name)
     }
 
     /// Cuts these nodes off the others; they still reach each other.

@@ -42,6 +42,16 @@ pub(crate) fn debian_docker() -> anyhow::Result<PathBuf> {
     Ok(tree)
 }
 
+/// Of Debian's package `faketime`, in the directory of whichever architecture this is.
+pub(crate) fn faketime_library() -> anyhow::Result<String> {
+    let directories = std::fs::read_dir("/usr/lib")?.filter_map(Result::ok);
+    let mut libraries = directories.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+    match libraries.find(|path| path.exists()) {
+        Some(path) => Ok(path.display().to_string()),
+        None => bail!("the package faketime is missing: run these tests with `cargo xtask test`"),
+    }
+}
+
 fn workspace() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()

@@ -10,6 +10,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::{RaftTransport, send};
+use crate::authorize::says_removed;
 use crate::generated::raft_client::RaftClient;
 use crate::generated::{RaftBatch, RaftProgress};
 
@@ -188,7 +189,9 @@ impl Peer {
 
     fn failed(&mut self, status: &Status) {
         let removed = skep_raft::StepError::MemberRemoved.to_string();
-        if status.code() == Code::NotFound && status.message() == removed {
+        let is_no_member = status.code() == Code::NotFound && status.message() == removed;
+        // A node that was removed altogether is not even let in to be told of its member.
+        if is_no_member || says_removed(status) {
             self.transport.removed().cancel();
         }
         self.transport.report_unreachable(self.id);
