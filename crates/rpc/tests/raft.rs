@@ -91,6 +91,30 @@ async fn a_removed_member_is_told_so() {
         .expect("it is told");
 }
 
+struct Everyone;
+
+impl skep_rpc::RemovedNodes for Everyone {
+    fn is_removed(&self, _: &str) -> bool {
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_node_was_removed_is_told_so_though_it_is_not_let_in() {
+    let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let mut managers = three(&swarm, directory.path()).await;
+    let leader = leader_of(&managers).await;
+    let gone = managers.remove((leader + 1) % 3).stop().await;
+    for manager in &managers {
+        manager.backends.removed.set(std::sync::Arc::new(Everyone));
+    }
+    let back = Manager::resume(&swarm, gone).await;
+    let told = back.transport.removed().cancelled();
+    tokio::time::timeout(support::PATIENCE, told)
+        .await
+        .expect("it is told");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joining_manager_that_cannot_be_dialled_back_is_not_added() {
     let (swarm, directory) = (Swarm::new(), tempfile::tempdir().unwrap());
