@@ -1,7 +1,7 @@
 //! The agent as the rest of the program sees it, and its outer loop: session after session.
 
 use crate::assignments::Assignments;
-use crate::session::Session;
+use crate::session::{Configuration, Session};
 use crate::task_store::{TaskStore, TaskStoreError};
 use crate::worker::Worker;
 use crate::{DispatcherClient, Executor, LogBrokerClient};
@@ -89,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) worker: Arc<Worker>,
     pub(crate) state: watch::Sender<AgentState>,
     pub(crate) leaving: CancellationToken,
+    pub(crate) configuration: tokio::sync::Mutex<Configuration>,
     stop: CancellationToken,
 }
 
@@ -116,6 +117,7 @@ impl Agent {
             worker,
             state: watch::Sender::new(AgentState::default()),
             leaving: CancellationToken::new(),
+            configuration: tokio::sync::Mutex::default(),
             stop,
         });
         let sessions = tokio::spawn(together(Arc::clone(&shared)));

@@ -29,6 +29,11 @@ pub trait Executor: Send + Sync + 'static {
         Ok(())
     }
 
+    /// The node is in no swarm any more, and the tasks are gone: what the managers said is void.
+    async fn left(&self) -> Result<(), ControllerError> {
+        Ok(())
+    }
+
     async fn set_network_bootstrap_keys(
         &self,
         keys: &[proto::EncryptionKey],

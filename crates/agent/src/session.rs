@@ -2,7 +2,7 @@
 
 use crate::agent::{AgentState, Shared};
 use crate::assignments::{Assignments, Sequence};
-use crate::log_subscription;
+use crate::{Executor, log_subscription};
 use futures::StreamExt as _;
 use skep_proto as proto;
 use std::collections::HashMap;
@@ -17,6 +17,8 @@ use tonic::{Code, Status};
 const CALL: Duration = Duration::from_secs(5);
 /// How often the node is described anew.
 const DESCRIBE: Duration = Duration::from_secs(20);
+/// Between attempts to configure the node as the managers say.
+const CONFIGURE: Duration = Duration::from_secs(5);
 /// Least time between two status reports: what changes within it goes into one. The first change
 /// after a quiet time goes at once.
 const REPORT_PACE: Duration = Duration::from_millis(5);
@@ -35,6 +37,33 @@ pub(crate) struct SessionEnd {
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
     id: String,
+}
+
+/// The node as the managers see it, and whether the executor has it so. Outlives sessions.
+#[derive(Default)]
+pub(crate) struct Configuration {
+    wanted: Option<proto::Node>,
+    applied: bool,
+}
+
+impl Configuration {
+    fn want(&mut self, node: &proto::Node) {
+        let essence = essence(node);
+        if self.wanted.as_ref().map(self::essence) != Some(essence) {
+            self.wanted = Some(node.clone());
+            self.applied = false;
+        }
+    }
+
+    async fn apply(&mut self, executor: &dyn Executor) {
+        let Some(node) = self.wanted.as_ref().filter(|_| !self.applied) else {
+            return;
+        };
+        match executor.configure(node).await {
+            Ok(()) => self.applied = true,
+            Err(error) => tracing::error!(%error, "cannot configure the node"),
+        }
+    }
 }
 
 /// The parts of a session run until one fails.
@@ -106,6 +135,7 @@ impl<'a> Session<'a> {
         tokio::select! {
             end = self.heartbeat() => end,
             end = self.listen(messages) => end,
+            end = self.configure_again() => end,
             end = self.watch_assignments() => end,
             end = self.report() => end,
             end = self.watch_subscriptions() => end,
@@ -145,15 +175,10 @@ impl<'a> Session<'a> {
         let message = Arc::new(message);
         let before = self.shared.state.borrow().message.clone();
         let executor = &self.shared.executor;
-        if let Some(node) = &message.node
-            && before
-                .as_ref()
-                .and_then(|before| before.node.as_ref())
-                .map(essence)
-                != Some(essence(node))
-            && let Err(error) = executor.configure(node).await
-        {
-            tracing::error!(%error, "cannot configure the node");
+        if let Some(node) = &message.node {
+            let mut configuration = self.shared.configuration.lock().await;
+            configuration.want(node);
+            configuration.apply(&**executor).await;
         }
         let keys = &message.network_bootstrap_keys;
         let known = before.as_ref().map(|before| &before.network_bootstrap_keys);
@@ -166,6 +191,15 @@ impl<'a> Session<'a> {
         self.shared
             .state
             .send_modify(|state: &mut AgentState| state.message = Some(message));
+    }
+
+    /// What could not be done may work later, without another word from the managers.
+    async fn configure_again(&self) -> Result<Never, Status> {
+        loop {
+            sleep(CONFIGURE).await;
+            let mut configuration = self.shared.configuration.lock().await;
+            configuration.apply(&*self.shared.executor).await;
+        }
     }
 
     async fn watch_assignments(&self) -> Result<Never, Status> {

@@ -189,3 +189,55 @@ fn a_published_port_of_another_service_is_refused() {
         }
     });
 }
+
+/// What of the mesh and the overlays there is on the machine.
+fn traces(daemon: &Daemon, port: &str) -> Vec<String> {
+    let said = |program: &str, arguments: &[&str]| {
+        let mut command = daemon.machine().command(program);
+        let said = command.args(arguments).output().unwrap();
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    };
+    let mut traces = Vec::new();
+    if said("ip", &["-brief", "link"]).contains("skep_mesh") {
+        traces.push("the pair of interfaces".to_owned());
+    }
+    if said("ss", &["-Hltn"]).contains(&format!(":{port} ")) {
+        traces.push("the port".to_owned());
+    }
+    let namespaces = std::fs::read_dir(daemon.scratch().join("run/netns"));
+    let namespaces = namespaces.into_iter().flatten().flatten();
+    let names = namespaces.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    traces.extend(names.filter(|name| name.starts_with("1-")));
+    traces
+}
+
+#[test]
+fn a_node_that_left_the_swarm_has_nothing_of_its_networks_and_can_begin_again() {
+    let daemon = swarm();
+    let publish = |daemon: &Daemon| {
+        daemon.ok("network create -d overlay backend");
+        daemon.ok(
+            "service create -d --name web --network backend --publish 8030:8000 skep/whoami:1.0",
+        );
+        converged(daemon, "web", "1/1");
+        until("the mesh answers", || {
+            let mut curl = daemon.machine().outside("curl");
+            let said = curl.args(["-s", "-m", "5", "http://10.231.0.2:8030/"]);
+            let said = said.output().unwrap();
+            if said.status.success() {
+                Ok(())
+            } else {
+                Err(format!("{said:?}"))
+            }
+        });
+        assert!(traces(daemon, "8030").len() >= 4);
+    };
+    publish(&daemon);
+    daemon.ok("swarm leave --force");
+    assert_eq!(traces(&daemon, "8030"), Vec::<String>::new());
+    daemon.ok("run --rm -p 8030:80 busybox true");
+    daemon.ok("swarm init");
+    publish(&daemon);
+    let log = daemon.log();
+    assert!(!log.contains("does not reach other nodes"), "{log}");
+}

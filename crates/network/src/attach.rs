@@ -57,7 +57,9 @@ impl Inner {
             }
             return Err(error);
         }
-        self.sync_services(container_id);
+        if let Err(error) = self.sync_services(container_id) {
+            tracing::warn!(container.id = container_id, %error, "virtual addresses are not right");
+        }
         let state = self.state.lock();
         let record = state
             .sandboxes
@@ -134,6 +136,7 @@ impl Inner {
             Entry::Vacant(entry) => entry.insert(SandboxRecord::new(container_id, path)),
         };
         sandbox.endpoints.push(record.clone());
+        state.awaited.remove(&record.endpoint.network_id);
         Ok((record, wiring))
     }
 

@@ -15,7 +15,7 @@ use crate::definition::{Driver, NetworkDefinition};
 use crate::dns::Resolver;
 use crate::firewall::{self, PortRule};
 use crate::host::Host;
-use crate::overlay::{self, Mesh, Neighbours, VirtualAddresses};
+use crate::overlay::{self, Known, Mesh, VirtualAddresses};
 use crate::publish::Publication;
 use crate::publishing::target;
 use crate::sandbox::SandboxRecord;
@@ -49,8 +49,9 @@ pub(crate) struct Inner {
     pub(crate) overlays: Mutex<()>,
     /// Held while an update of the endpoint feed is applied. Before `overlays`, if both are needed.
     pub(crate) feeding: Mutex<()>,
-    /// What each overlay's VXLAN device was told, by network id.
-    pub(crate) neighbours: Mutex<HashMap<String, Neighbours>>,
+    /// What each overlay's VXLAN device was told, by network id. Before `state`, as the two below:
+    /// who applies what the state says holds them from reading it to its being in the kernel.
+    pub(crate) neighbours: Mutex<HashMap<String, Known>>,
     /// What each container's rules say, by container id.
     pub(crate) virtual_addresses: Mutex<HashMap<String, VirtualAddresses>>,
     pub(crate) mesh: Mutex<Mesh>,

@@ -147,9 +147,18 @@ impl LocalNetworks {
         self.work(move |inner| inner.set_swarm_node(node)).await
     }
 
-    /// Follows the managers' endpoint feed; returns when the kernel has it.
-    pub async fn set_endpoints(&self, update: skep_proto::feed::EndpointUpdate) {
-        self.work(move |inner| inner.set_endpoints(update)).await;
+    /// Follows the managers' endpoint feed; returns when the kernel has it. After an error the feed
+    /// has to be followed from its beginning.
+    pub async fn set_endpoints(
+        &self,
+        update: skep_proto::feed::EndpointUpdate,
+    ) -> Result<(), NetworkError> {
+        self.work(move |inner| inner.set_endpoints(update)).await
+    }
+
+    /// The node is in no swarm any more: takes the mesh and the overlays away.
+    pub async fn leave_swarm(&self) -> Result<(), NetworkError> {
+        self.work(Inner::leave_swarm).await
     }
 
     /// Tells the new name of a renamed container.

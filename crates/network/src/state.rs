@@ -2,7 +2,7 @@
 
 use skep_allocator::{AddressSet, Unavailable};
 use skep_proto::feed;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::definition::{Driver, NetworkDefinition, Subnet};
@@ -10,7 +10,7 @@ use crate::firewall::PortRule;
 use crate::ports::PortTable;
 use crate::publish::Publication;
 use crate::sandbox::SandboxRecord;
-use crate::{NetworkError, NetworkSummary, SwarmNode};
+use crate::{NetworkError, NetworkSummary, OverlayNetwork, SwarmNode};
 
 /// A network and which of its addresses are taken.
 #[derive(Debug)]
@@ -33,6 +33,10 @@ pub(crate) struct State {
     pub(crate) publications: HashMap<String, Vec<Publication>>,
     /// What the managers say of the swarm's networks, by id.
     pub(crate) feed: BTreeMap<String, feed::NetworkState>,
+    /// The feed has spoken since the daemon started. Until then what an earlier daemon made goes on.
+    pub(crate) told: bool,
+    /// Overlays made for a task whose container is not on them yet, and that the feed has not named.
+    pub(crate) awaited: BTreeSet<String>,
     /// `None`: not in a swarm, as far as is known.
     pub(crate) swarm_node: Option<SwarmNode>,
 }
@@ -152,6 +156,12 @@ impl State {
             .filter(|network| network.bridge.is_some());
         live.map(|network| &network.definition)
             .filter(|found| found.driver == Driver::Bridge)
+    }
+
+    /// The mesh's network, if this node has one.
+    pub(crate) fn mesh_network(&self) -> Option<&OverlayNetwork> {
+        let (network, _) = self.swarm_node.as_ref()?.ingress.as_ref()?;
+        Some(network)
     }
 
     pub(crate) fn port_rules(&self) -> Vec<PortRule> {

@@ -295,6 +295,10 @@ impl Cluster {
             }
             State::Down(_) => {}
         }
+        // Also for a node that is down: what it had on the host goes on without it.
+        if let Err(error) = self.executor.left().await {
+            tracing::error!(%error, "something of the swarm's networks stays");
+        }
         self.clear()
     }
 

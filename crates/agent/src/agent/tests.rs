@@ -376,6 +376,20 @@ async fn the_executor_is_told_what_the_manager_says_of_the_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_could_not_be_configured_is_configured_again() {
+    let lab = Lab::new();
+    let error = ControllerError::Temporary("no mesh".into());
+    lab.node.fail("node-1", "configure", error);
+    let _agent = lab.start();
+    lab.until("the second attempt", || {
+        lab.node.configured() == ["node-1", "node-1"]
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(lab.node.configured().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn leaving_removes_everything_and_takes_nothing_more() {
     let lab = Lab::new();
     let agent = lab.start();

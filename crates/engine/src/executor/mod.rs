@@ -3,7 +3,8 @@
 //! A task's container is found by its name and its task label, so that an agent that starts anew
 //! goes on with the containers it finds.
 //!
-//! Not here yet: pulling images. A task that needs it is rejected with a text that says so.
+//! A task's image is pulled where the node has none that serves. Overlays, virtual addresses and the
+//! routing mesh reach one node so far: the managers' endpoint feed does not go over the wire yet.
 
 mod controller;
 mod describe;
@@ -54,8 +55,13 @@ impl Executor for TaskExecutor {
         &self,
         update: proto::feed::EndpointUpdate,
     ) -> Result<(), ControllerError> {
-        self.engine.networks.set_endpoints(update).await;
-        Ok(())
+        let followed = self.engine.networks.set_endpoints(update).await;
+        followed.map_err(ControllerError::fatal)
+    }
+
+    async fn left(&self) -> Result<(), ControllerError> {
+        let left = self.engine.networks.leave_swarm().await;
+        left.map_err(ControllerError::fatal)
     }
 
     fn controller(

@@ -1,4 +1,5 @@
-//! Networks of the swarm. Making them is not built yet.
+//! Networks of the swarm. What they are is decided here; what the nodes make of them reaches one node
+//! so far.
 
 use std::sync::Arc;
 

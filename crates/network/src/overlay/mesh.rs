@@ -3,20 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
-use skep_netlink::nft::NftSocket;
+use skep_netlink::nft::{Batch, Family, NftSocket};
 use skep_netlink::{Namespace, NetlinkError, NewRoute, RouteSocket, VethPair, sysctl};
 
 use super::device::{BRIDGE, index};
 use super::mesh_rules::{self, MeshPort};
 use super::services::backends;
-use super::{GATEWAY_BRIDGE, SwarmNode};
+use super::{GATEWAY_BRIDGE, OverlayNetwork, SwarmNode};
 use crate::attach::is_namespace;
 use crate::firewall::PortRule;
 use crate::inner::Inner;
+use crate::ports::HeldPort;
 use crate::publish::Publication;
 use crate::state::State;
-use crate::{NetworkError, PortRequest, Protocol, bridge};
+use crate::{NetworkError, PortRequest, Protocol, bridge, cleaner};
 
 /// The pair of interfaces between the host and the ingress network's namespace.
 pub(super) const HOST_SIDE: &str = "skep_mesh";
@@ -25,14 +27,20 @@ const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 1);
 pub(super) const MESH_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 2);
 const PAIR_LENGTH: u8 = 30;
 
+/// A published port.
+type MeshKey = (Protocol, u16);
+
 /// What is in place of the mesh.
 #[derive(Debug, Default)]
 pub(crate) struct Mesh {
     /// The ports that answer, with the sockets that hold them.
-    held: BTreeMap<(Protocol, u16), Vec<Publication>>,
+    held: BTreeMap<MeshKey, Vec<Publication>>,
     /// Ports that could not be had, so that each is told once.
-    refused: BTreeSet<(Protocol, u16)>,
-    rules: Option<BTreeMap<(Protocol, u16), MeshPort>>,
+    refused: BTreeSet<MeshKey>,
+    /// What the rules in the namespace say; `None`: not known.
+    inside: Option<BTreeMap<MeshKey, MeshPort>>,
+    /// The ports that the host's rules lead there; `None`: not known.
+    outside: Option<BTreeSet<MeshKey>>,
     ready: bool,
 }
 
@@ -40,18 +48,32 @@ impl Inner {
     /// This node's part in the swarm changed.
     pub(crate) fn set_swarm_node(&self, node: SwarmNode) -> Result<(), NetworkError> {
         let _in_order = self.feeding.lock();
-        if self.state.lock().swarm_node.as_ref() == Some(&node) && self.mesh.lock().ready {
+        let is_ready = self.mesh.lock().ready;
+        if is_ready && self.state.lock().swarm_node.as_ref() == Some(&node) {
             return Ok(());
         }
         self.ensure_gateway_bridge()?;
-        self.state.lock().swarm_node = Some(node.clone());
-        if let Some((network, address)) = &node.ingress {
-            self.ensure_overlay(network)?;
-            self.connect_mesh(&network.id, *address, network.subnet.length())?;
-            self.mesh.lock().ready = true;
+        let told: Vec<String> = {
+            let mut state = self.state.lock();
+            state.swarm_node = Some(node.clone());
+            state.feed.keys().cloned().collect()
+        };
+        // The feed may have come before it was known who this is.
+        for id in told {
+            self.sync_neighbours(&id)?;
         }
-        self.sync_mesh();
-        Ok(())
+        if let Some((network, address)) = &node.ingress {
+            self.make_overlay(network)?;
+            self.connect_mesh(&network.id, *address, network.subnet.length())?;
+            let mut mesh = self.mesh.lock();
+            // It may be another namespace than before.
+            mesh.inside = None;
+            mesh.ready = true;
+        } else {
+            self.take_mesh_down()?;
+        }
+        self.drop_unused_overlays();
+        self.sync_mesh()
     }
 
     fn ensure_gateway_bridge(&self) -> Result<(), NetworkError> {
@@ -114,58 +136,87 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes ports and rules follow the feed.
-    pub(crate) fn sync_mesh(&self) {
+    /// Makes ports and rules follow the feed: a port is had, then led into the mesh, then listened on.
+    pub(crate) fn sync_mesh(&self) -> Result<(), NetworkError> {
+        let mut mesh = self.mesh.lock();
         let (wanted, path) = {
             let state = self.state.lock();
-            let ingress = state
-                .swarm_node
-                .as_ref()
-                .and_then(|node| node.ingress.as_ref());
-            let Some((network, _)) = ingress else {
-                return;
-            };
             // Before the managers have spoken, what an earlier daemon made goes on.
-            if !state.feed.contains_key(&network.id) {
-                return;
-            }
+            let told = |network: &&OverlayNetwork| state.feed.contains_key(&network.id);
+            let Some(network) = state.mesh_network().filter(told) else {
+                return Ok(());
+            };
             (wanted_ports(&state), self.overlay_path(&network.id))
         };
-        let mut mesh = self.mesh.lock();
         if !mesh.ready || !is_namespace(&path) {
-            return;
+            return Ok(());
         }
-        self.hold_mesh_ports(&mut mesh, &wanted);
-        if mesh.rules.as_ref() == Some(&wanted) {
-            return;
+        self.free_mesh_ports(&mut mesh, |port| !wanted.contains_key(port));
+        let reserved = self.reserve_mesh_ports(&mut mesh, &wanted);
+        if let Err(error) = self.apply_mesh_rules(&mut mesh, &path, wanted, &reserved) {
+            for held in reserved.into_values().flatten() {
+                self.state.lock().ports.release(&held.port);
+            }
+            return Err(error);
         }
-        let before: BTreeSet<_> = mesh.rules.iter().flatten().map(|(port, _)| *port).collect();
-        let same_ports = mesh.rules.is_some() && before.iter().eq(wanted.keys());
-        let inside = Namespace::open(&path)
-            .and_then(|namespace| {
-                namespace.run(|| NftSocket::open()?.apply(mesh_rules::inside(&wanted)))
-            })
-            .and_then(|applied| applied);
-        let outside = if same_ports {
-            Ok(())
-        } else {
-            let ports: Vec<_> = wanted.keys().copied().collect();
-            let table = format!("{}-mesh", self.table);
-            self.host.apply(vec![mesh_rules::host(&table, &ports)])
-        };
-        match inside.and(outside) {
-            Ok(()) => mesh.rules = Some(wanted),
-            Err(error) => tracing::error!(%error, "the routing mesh's rules are not right"),
-        }
+        self.serve_mesh_ports(&mut mesh, reserved)
     }
 
-    /// A listening socket for each published port: people look for it with netstat, and nobody
-    /// else takes it.
-    fn hold_mesh_ports(&self, mesh: &mut Mesh, wanted: &BTreeMap<(Protocol, u16), MeshPort>) {
+    fn apply_mesh_rules(
+        &self,
+        mesh: &mut Mesh,
+        path: &Path,
+        wanted: BTreeMap<MeshKey, MeshPort>,
+        reserved: &BTreeMap<MeshKey, Vec<HeldPort>>,
+    ) -> Result<(), NetworkError> {
+        if mesh.inside.as_ref() != Some(&wanted) {
+            let batch = || NftSocket::open()?.apply(mesh_rules::inside(&wanted));
+            Namespace::open(path)?.run(batch)??;
+            mesh.inside = Some(wanted);
+        }
+        let had = mesh.held.keys().chain(reserved.keys());
+        self.lead_into_mesh(&mut mesh.outside, had.copied().collect())
+    }
+
+    /// The host's rules, for the ports that are this node's to give and no others.
+    fn lead_into_mesh(
+        &self,
+        outside: &mut Option<BTreeSet<MeshKey>>,
+        wanted: BTreeSet<MeshKey>,
+    ) -> Result<(), NetworkError> {
+        if outside.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        let ports: Vec<_> = wanted.iter().copied().collect();
+        self.host
+            .apply(vec![mesh_rules::host(&self.mesh_table(), &ports)])?;
+        *outside = Some(wanted);
+        Ok(())
+    }
+
+    fn mesh_table(&self) -> String {
+        format!("{}-mesh", self.table)
+    }
+
+    /// Nothing of the mesh stays on the host.
+    pub(super) fn take_mesh_down(&self) -> Result<(), NetworkError> {
+        let mut mesh = self.mesh.lock();
+        self.free_mesh_ports(&mut mesh, |_| true);
+        *mesh = Mesh::default();
+        let mut batch = Batch::new(Family::Ipv4, &self.mesh_table());
+        batch.add_table().delete_table();
+        let rules = self.host.apply(vec![batch]);
+        let pair = self
+            .host
+            .with_route(|route| cleaner::delete(route, HOST_SIDE));
+        Ok(rules.and(pair)?)
+    }
+
+    fn free_mesh_ports(&self, mesh: &mut Mesh, is_gone: impl Fn(&MeshKey) -> bool) {
         let gone: Vec<_> = mesh
             .held
             .keys()
-            .filter(|port| !wanted.contains_key(port))
+            .filter(|key| is_gone(key))
             .copied()
             .collect();
         for port in gone {
@@ -174,46 +225,70 @@ impl Inner {
                 self.state.lock().ports.release(&publication.rule.published);
             }
         }
-        mesh.refused.retain(|port| wanted.contains_key(port));
-        for &(protocol, port) in wanted.keys() {
-            if mesh.held.contains_key(&(protocol, port)) {
-                continue;
-            }
-            match self.hold_mesh_port(protocol, port) {
-                Ok(publications) => {
-                    mesh.held.insert((protocol, port), publications);
-                    mesh.refused.remove(&(protocol, port));
-                }
-                Err(error) => {
-                    if mesh.refused.insert((protocol, port)) {
-                        tracing::error!(port, %protocol, %error, "a published port is not this node's to give");
-                    }
-                }
-            }
-        }
+        mesh.refused.retain(|port| !is_gone(port));
     }
 
-    fn hold_mesh_port(
+    /// A socket for each published port: people look for it with netstat, and nobody else takes it.
+    fn reserve_mesh_ports(
         &self,
-        protocol: Protocol,
-        port: u16,
-    ) -> Result<Vec<Publication>, NetworkError> {
-        let request = PortRequest {
-            container_port: port,
-            protocol,
-            host_ip: None,
-            host_ports: (port, port),
-        };
+        mesh: &mut Mesh,
+        wanted: &BTreeMap<MeshKey, MeshPort>,
+    ) -> BTreeMap<MeshKey, Vec<HeldPort>> {
         let any = [
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         ];
-        let held = self
-            .state
-            .lock()
-            .ports
-            .reserve(&self.host, &request, &any)?;
-        let mut publications = Vec::new();
+        let mut reserved = BTreeMap::new();
+        for &(protocol, port) in wanted.keys() {
+            if mesh.held.contains_key(&(protocol, port)) {
+                continue;
+            }
+            let request = PortRequest {
+                container_port: port,
+                protocol,
+                host_ip: None,
+                host_ports: (port, port),
+            };
+            let had = self.state.lock().ports.reserve(&self.host, &request, &any);
+            match had {
+                Ok(held) => {
+                    reserved.insert((protocol, port), held);
+                    mesh.refused.remove(&(protocol, port));
+                }
+                Err(error) => refuse(mesh, (protocol, port), &error),
+            }
+        }
+        reserved
+    }
+
+    /// Listens on what is led into the mesh by now.
+    fn serve_mesh_ports(
+        &self,
+        mesh: &mut Mesh,
+        reserved: BTreeMap<MeshKey, Vec<HeldPort>>,
+    ) -> Result<(), NetworkError> {
+        for (port, held) in reserved {
+            let published: Vec<_> = held.iter().map(|held| held.port.clone()).collect();
+            match self.serve_mesh_port(held) {
+                Ok(publications) => {
+                    mesh.held.insert(port, publications);
+                }
+                Err(error) => {
+                    let mut state = self.state.lock();
+                    for port in &published {
+                        state.ports.release(port);
+                    }
+                    drop(state);
+                    refuse(mesh, port, &error);
+                }
+            }
+        }
+        let served = mesh.held.keys().copied().collect();
+        self.lead_into_mesh(&mut mesh.outside, served)
+    }
+
+    fn serve_mesh_port(&self, held: Vec<HeldPort>) -> Result<Vec<Publication>, NetworkError> {
+        let mut publications: Vec<Publication> = Vec::new();
         for held in held {
             // IPv6 cannot be translated to IPv4: there the daemon copies.
             let with_proxy = held.port.host_ip.is_ipv6();
@@ -221,8 +296,14 @@ impl Inner {
                 published: held.port.clone(),
                 target: MESH_ADDRESS.into(),
             });
-            publication.serve(held, with_proxy, &self.host, &self.runtime)?;
+            let served = publication.serve(held, with_proxy, &self.host, &self.runtime);
             publications.push(publication);
+            if let Err(error) = served {
+                for mut publication in publications {
+                    publication.stop(&self.runtime);
+                }
+                return Err(error);
+            }
         }
         Ok(publications)
     }
@@ -236,8 +317,15 @@ impl Inner {
     }
 }
 
+/// Told once, until it is had or not wanted any more.
+fn refuse(mesh: &mut Mesh, (protocol, port): MeshKey, error: &NetworkError) {
+    if mesh.refused.insert((protocol, port)) {
+        tracing::error!(port, %protocol, %error, "a published port is not this node's to give");
+    }
+}
+
 /// Which ports answer, and who answers them.
-fn wanted_ports(state: &State) -> BTreeMap<(Protocol, u16), MeshPort> {
+fn wanted_ports(state: &State) -> BTreeMap<MeshKey, MeshPort> {
     let mut ports = BTreeMap::new();
     for network in state.feed.values().filter(|network| network.ingress) {
         for service in &network.services {

@@ -23,16 +23,16 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use skep_netlink::Namespace;
+use skep_netlink::{Namespace, RouteSocket};
 
 use crate::attach::is_namespace;
 use crate::definition::{Driver, NetworkDefinition, Subnet};
 use crate::inner::Inner;
-use crate::state::ActiveNetwork;
-use crate::{NetworkError, Prefix, defaults};
+use crate::state::{ActiveNetwork, State};
+use crate::{NetworkError, Prefix, cleaner, defaults};
 
 pub(crate) use device::find_bridge;
-pub(crate) use feed::Neighbours;
+pub(crate) use feed::Known;
 pub(crate) use mesh::Mesh;
 pub(crate) use services::{VirtualAddresses, addresses_of, name_of};
 
@@ -76,8 +76,19 @@ pub struct SwarmNode {
 }
 
 impl Inner {
-    /// Makes the network's namespace and devices, unless they are there.
+    /// Makes the network ready for a task's container, and keeps it until that is on it.
     pub(crate) fn ensure_overlay(&self, network: &OverlayNetwork) -> Result<(), NetworkError> {
+        {
+            let mut state = self.state.lock();
+            if !state.feed.contains_key(&network.id) {
+                state.awaited.insert(network.id.clone());
+            }
+        }
+        self.make_overlay(network)
+    }
+
+    /// Makes the network's namespace and devices, unless they are there.
+    fn make_overlay(&self, network: &OverlayNetwork) -> Result<(), NetworkError> {
         let _one_at_a_time = self.overlays.lock();
         let path = self.overlay_path(&network.id);
         let known = {
@@ -98,54 +109,48 @@ impl Inner {
             overlay.port = mesh.port;
         }
         let bridge = device::create(&self.host, &path, &definition)?;
+        self.neighbours.lock().remove(&network.id);
         self.state.lock().networks.insert(
             network.id.clone(),
             ActiveNetwork::new(definition, Some(bridge)),
         );
         self.save_definitions()?;
-        self.sync_neighbours(&network.id);
+        if let Err(error) = self.sync_neighbours(&network.id) {
+            // The next reset of the feed sets them again.
+            tracing::warn!(network.id = %network.id, %error, "neighbours are not right");
+        }
         Ok(())
     }
 
-    /// Takes the network away if nobody here uses it.
-    pub(crate) fn drop_overlay(&self, id: &str) -> Result<(), NetworkError> {
+    /// Takes the network away if nobody here needs it.
+    fn drop_overlay(&self, id: &str) -> Result<(), NetworkError> {
         let _one_at_a_time = self.overlays.lock();
         {
             let mut state = self.state.lock();
-            let used = state
-                .sandboxes
-                .values()
-                .any(|sandbox| sandbox.endpoint(id).is_some());
-            let is_overlay = state
-                .networks
-                .get(id)
-                .is_some_and(|network| network.definition.driver == Driver::Overlay);
-            if used || !is_overlay {
+            // It may have come into use since it was found to be unused.
+            if !is_unused(&state, id) {
                 return Ok(());
             }
             state.networks.remove(id);
         }
-        Namespace::delete_at(&self.overlay_path(id))?;
+        self.neighbours.lock().remove(id);
+        let path = self.overlay_path(id);
+        if is_namespace(&path) {
+            // The kernel takes a namespace down in its own time, and until then nobody else can
+            // have its devices' VXLAN number.
+            let mut route = RouteSocket::open_in(&Namespace::open(&path)?)?;
+            cleaner::delete(&mut route, device::VXLAN)?;
+        }
+        Namespace::delete_at(&path)?;
         self.save_definitions()
     }
 
-    /// Overlays that no container here is on and that the feed does not speak of, except the mesh.
+    /// Overlays that nothing here needs.
     pub(crate) fn drop_unused_overlays(&self) {
         let unused: Vec<String> = {
             let state = self.state.lock();
-            let overlays = state
-                .networks
-                .values()
-                .filter(|network| network.definition.driver == Driver::Overlay);
-            let unused = overlays.filter(|network| {
-                let definition = &network.definition;
-                let is_mesh = definition.overlay.as_ref().is_some_and(|one| one.ingress);
-                let told = state.feed.contains_key(&definition.id);
-                !(told || is_mesh && state.swarm_node.is_some())
-            });
-            unused
-                .map(|network| network.definition.id.clone())
-                .collect()
+            let ids = state.networks.keys().filter(|id| is_unused(&state, id));
+            ids.cloned().collect()
         };
         for id in unused {
             if let Err(error) = self.drop_overlay(&id) {
@@ -157,6 +162,22 @@ impl Inner {
     pub(crate) fn overlay_path(&self, id: &str) -> PathBuf {
         self.store.overlay_path(id)
     }
+}
+
+/// Whether this is an overlay that the feed does not speak of, that no container is on or about to
+/// be on, and that is not the mesh. Pure.
+fn is_unused(state: &State, id: &str) -> bool {
+    let is_overlay = state
+        .networks
+        .get(id)
+        .is_some_and(|network| network.definition.driver == Driver::Overlay);
+    let has_container = || {
+        let mut sandboxes = state.sandboxes.values();
+        sandboxes.any(|sandbox| sandbox.endpoint(id).is_some())
+    };
+    let is_mesh = state.mesh_network().is_some_and(|mesh| mesh.id == id);
+    let needed = is_mesh || state.feed.contains_key(id) || state.awaited.contains(id);
+    state.told && is_overlay && !needed && !has_container()
 }
 
 fn definition(network: &OverlayNetwork) -> NetworkDefinition {
@@ -185,3 +206,6 @@ fn definition(network: &OverlayNetwork) -> NetworkDefinition {
         ..plain
     }
 }
+
+#[cfg(test)]
+mod tests;

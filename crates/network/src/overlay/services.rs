@@ -11,11 +11,11 @@ use skep_netlink::nft::{
 use skep_netlink::{Namespace, NetlinkError};
 use skep_proto::feed;
 
-use crate::Protocol;
 use crate::attach::is_namespace;
 use crate::inner::Inner;
 use crate::sandbox::SandboxRecord;
 use crate::state::State;
+use crate::{NetworkError, Protocol};
 
 const TABLE: &str = "skep-services";
 
@@ -24,36 +24,35 @@ pub(crate) type VirtualAddresses = BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>;
 
 impl Inner {
     /// Makes the container's virtual addresses follow the feed.
-    pub(crate) fn sync_services(&self, container_id: &str) {
-        let (path, wanted) = {
+    pub(crate) fn sync_services(&self, container_id: &str) -> Result<(), NetworkError> {
+        // From before the state is read: of two at once the one with the later state ends.
+        let mut known = self.virtual_addresses.lock();
+        let (path, wanted, on_overlay) = {
             let state = self.state.lock();
             // Before the managers have spoken, what an earlier daemon made goes on.
-            if state.feed.is_empty() {
-                return;
+            if !state.told {
+                return Ok(());
             }
             let Some(sandbox) = state.sandboxes.get(container_id) else {
-                return;
+                return Ok(());
             };
             let Some(path) = sandbox.namespace.clone() else {
-                return;
+                return Ok(());
             };
-            (path, virtual_addresses(&state, sandbox))
+            let on_overlay = sandbox.endpoints.iter().any(|one| one.overlay);
+            (path, virtual_addresses(&state, sandbox), on_overlay)
         };
-        let mut known = self.virtual_addresses.lock();
-        if known.get(container_id) == Some(&wanted) || !is_namespace(&path) {
-            return;
+        let same = match known.get(container_id) {
+            Some(known) => *known == wanted,
+            // Containers that the swarm does not concern have no rules.
+            None => !on_overlay,
+        };
+        if same || !is_namespace(&path) {
+            return Ok(());
         }
-        let applied = Namespace::open(&path)
-            .and_then(|namespace| namespace.run(|| apply(&wanted)))
-            .and_then(|applied| applied);
-        match applied {
-            Ok(()) => {
-                known.insert(container_id.to_owned(), wanted);
-            }
-            Err(error) => {
-                tracing::warn!(container.id = container_id, %error, "virtual addresses are not right");
-            }
-        }
+        Namespace::open(&path)?.run(|| apply(&wanted))??;
+        known.insert(container_id.to_owned(), wanted);
+        Ok(())
     }
 }
 

@@ -241,7 +241,7 @@ impl Executor for NodeHandle {
 
     async fn configure(&self, node: &proto::Node) -> Result<(), ControllerError> {
         self.0.state.lock().configured.push(node.id.clone());
-        Ok(())
+        self.0.call(&node.id, "configure")
     }
 
     fn controller(
