@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +14,8 @@ use skep_proto::TaskState;
 use skep_proto::assignment::Item;
 use skep_rpc::{Connector, NodeSecurity, Remotes, Slot, Uplink};
 use tokio::time::sleep;
+
+use crate::joins::Counts;
 
 /// What a task goes through once its node has it.
 const COURSE: [TaskState; 4] = [
@@ -29,8 +31,7 @@ pub(crate) struct Agent {
     session_id: String,
     /// The state last reported of each task.
     tasks: BTreeMap<String, TaskState>,
-    /// Counts tasks that were reported running, of all agents.
-    running: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 }
 
 impl Agent {
@@ -39,7 +40,7 @@ impl Agent {
         number: usize,
         managers: &[String],
         token: &JoinToken,
-        running: Arc<AtomicUsize>,
+        counts: Arc<Counts>,
     ) -> anyhow::Result<Self> {
         let remotes = Arc::new(Remotes::of_addrs(managers));
         let active = proto::node_spec::Availability::Active;
@@ -58,7 +59,7 @@ impl Agent {
             session,
             session_id: first.session_id,
             tasks: BTreeMap::new(),
-            running,
+            counts,
         })
     }
 
@@ -121,7 +122,7 @@ impl Agent {
         }
         self.update(&due, step).await?;
         if step == TaskState::Running {
-            self.running.fetch_add(due.len(), Ordering::Relaxed);
+            self.counts.running.fetch_add(due.len(), Ordering::Relaxed);
         }
         Ok(())
     }

@@ -14,8 +14,16 @@ use crate::cluster::{Cluster, control, service};
 
 /// More at the same moment would only wait in the kernel's queue, and some of them in vain.
 const AT_ONCE: usize = 128;
-const TASKS_BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// What all agents have done together.
+#[derive(Default)]
+pub(crate) struct Counts {
+    joined: AtomicUsize,
+    /// Tasks that were reported running.
+    pub(crate) running: AtomicUsize,
+}
 
 pub(crate) struct Joined {
     /// From the first node's first call to the last one's session, in seconds.
@@ -27,9 +35,10 @@ pub(crate) struct Joined {
 pub(crate) async fn measure(cluster: &Cluster, agents: usize) -> anyhow::Result<Joined> {
     let (_, leader) = cluster.leader().await?;
     let operator = cluster.operator().await?;
-    let running = Arc::<AtomicUsize>::default();
+    let counts = Arc::<Counts>::default();
     let started = Instant::now();
-    let joined = join_all(cluster, agents, &running).await?;
+    let mut serving = start_all(cluster, agents, &counts)?;
+    until(&mut serving, &counts.joined, agents, "joined").await?;
     let joins = started.elapsed().as_secs_f64();
     // What the swarm says counts, not what the agents believe.
     let mut control = control(&operator, &leader).await?;
@@ -44,14 +53,24 @@ pub(crate) async fn measure(cluster: &Cluster, agents: usize) -> anyhow::Result<
     let ready = listed.iter().filter(ready).count();
     ensure!(ready == agents, "{ready} of {agents} nodes are ready");
 
-    let mut serving = JoinSet::new();
-    for agent in joined {
-        serving.spawn(agent.serve());
-    }
     let started = Instant::now();
     control.create_service(service("everywhere", None)).await?;
-    let all = async {
-        while running.load(Ordering::Relaxed) < agents {
+    until(&mut serving, &counts.running, agents, "run their task").await?;
+    Ok(Joined {
+        joins,
+        tasks: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Waits until so many have done something. An agent that ends before is a failure.
+async fn until(
+    serving: &mut JoinSet<anyhow::Result<()>>,
+    count: &AtomicUsize,
+    all: usize,
+    what: &str,
+) -> anyhow::Result<()> {
+    let reached = async {
+        while count.load(Ordering::Relaxed) < all {
             if let Some(ended) = serving.try_join_next() {
                 ended??;
             }
@@ -59,35 +78,30 @@ pub(crate) async fn measure(cluster: &Cluster, agents: usize) -> anyhow::Result<
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(TASKS_BOUND, all)
-        .await
-        .with_context(|| format!("only {} tasks run", running.load(Ordering::Relaxed)))??;
-    Ok(Joined {
-        joins,
-        tasks: started.elapsed().as_secs_f64(),
-    })
+    let reached = tokio::time::timeout(BOUND, reached).await;
+    reached.with_context(|| format!("only {} agents {what}", count.load(Ordering::Relaxed)))?
 }
 
-async fn join_all(
+/// Each joins and serves from then on: sessions without heartbeats would end while others join.
+fn start_all(
     cluster: &Cluster,
     agents: usize,
-    running: &Arc<AtomicUsize>,
-) -> anyhow::Result<Vec<Agent>> {
+    counts: &Arc<Counts>,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let token = cluster.token("Worker")?;
     let managers: Arc<[String]> = cluster.addresses().into();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
-    let mut joining = JoinSet::new();
+    let mut serving = JoinSet::new();
     for number in 0..agents {
         let (turns, managers, token) = (Arc::clone(&turns), Arc::clone(&managers), token.clone());
-        let running = Arc::clone(running);
-        joining.spawn(async move {
-            let _turn = turns.acquire().await?;
-            Agent::join(number, &managers, &token, running).await
+        let counts = Arc::clone(counts);
+        serving.spawn(async move {
+            let turn = turns.acquire().await?;
+            let agent = Agent::join(number, &managers, &token, Arc::clone(&counts)).await?;
+            drop(turn);
+            counts.joined.fetch_add(1, Ordering::Relaxed);
+            agent.serve().await
         });
     }
-    let mut joined = Vec::with_capacity(agents);
-    while let Some(outcome) = joining.join_next().await {
-        joined.push(outcome??);
-    }
-    Ok(joined)
+    Ok(serving)
 }
