@@ -193,6 +193,9 @@ impl Engine {
             )
             .await;
         }
+        // Nothing runs any more that the swarm's networks could connect; the next start is told of
+        // them anew.
+        self.networks.leave_swarm().await?;
         Ok(())
     }
 

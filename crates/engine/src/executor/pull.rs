@@ -54,7 +54,8 @@ pub(super) async fn ensure(engine: &Arc<Engine>, task: &Task) -> Result<(), Cont
     tracing::error!(task.id = %task.id, image = spec.image, %error, "pulling an image failed");
     let why = EngineError::not_found(format!(
         "No such image: {}: {error}",
-        Reference::parse(&spec.image).map_or_else(|_| spec.image.clone(), |r| r.familiar())
+        Reference::parse(&spec.image)
+            .map_or_else(|_| spec.image.clone(), |r| r.with_default_tag().familiar())
     ));
     Err(ControllerError::fatal(why))
 }

@@ -70,6 +70,9 @@ impl Engine {
         credentials: &Credentials,
     ) -> Result<serde_json::Value> {
         let reference = reference.clone().with_default_tag();
+        if !self.registries.indirect {
+            self.registries.lookups.check(&reference).await?;
+        }
         let client = &self.registries.client;
         let mut attempts = client.attempts(&reference, true).await;
         loop {

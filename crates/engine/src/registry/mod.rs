@@ -4,6 +4,7 @@
 //! which layers are fetched, Docker's progress messages and its error texts.
 
 mod ask;
+mod lookup;
 mod progress;
 mod pull;
 mod push;
@@ -25,6 +26,9 @@ pub use push::PushOptions;
 pub(crate) struct Registries {
     pub(crate) client: Registry,
     transfers: Transfers,
+    lookups: lookup::Lookups,
+    /// Names are found by somebody else then.
+    indirect: bool,
 }
 
 impl Registries {
@@ -39,9 +43,15 @@ impl Registries {
             attempts: config.registry.attempts,
             ..RegistryConfig::default()
         })?;
+        let proxy = &config.registry.proxy;
+        let proxied = [&proxy.http, &proxy.https]
+            .iter()
+            .any(|url| !url.is_empty());
         Ok(Self {
             client,
             transfers: Transfers::default(),
+            lookups: lookup::Lookups::default(),
+            indirect: proxied || !config.registry_mirrors.is_empty(),
         })
     }
 }

@@ -773,7 +773,7 @@ async fn secrets_are_kept_but_not_shown_and_not_removed_while_used() {
 }
 
 #[tokio::test]
-async fn swarm_networks_are_refused_clearly() {
+async fn a_network_is_made_once() {
     let (control, _store) = control();
     let annotations = proto::Annotations {
         name: "net".into(),
@@ -784,6 +784,17 @@ async fn swarm_networks_are_refused_clearly() {
         ..Default::default()
     };
     let request = proto::CreateNetworkRequest { spec: Some(spec) };
+    let made = control.create_network(request.clone()).await.unwrap();
+    assert_eq!(
+        made.network
+            .unwrap()
+            .spec
+            .unwrap()
+            .annotations
+            .unwrap()
+            .name,
+        "net"
+    );
     let error = control.create_network(request).await.unwrap_err();
-    assert_eq!(error.code, Code::Unimplemented);
+    assert_eq!(error.code, Code::AlreadyExists);
 }
